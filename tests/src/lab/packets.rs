@@ -1,0 +1,109 @@
+//! What a host lets in, and what it counts of what arrives: nftables rules inside its namespace.
+
+use std::net::IpAddr;
+
+use anyhow::Context;
+use serde_json::Value;
+
+/// Probes that arrived, as a packet filter counted them before any rule could drop them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// First packets of TCP connections (SYN without ACK).
+    pub tcp: u64,
+    /// Echo requests.
+    pub ping: u64,
+}
+
+impl Counted {
+    /// All of them.
+    #[must_use]
+    pub fn sum(self) -> u64 {
+        self.tcp + self.ping
+    }
+}
+
+/// The table of a host. The first chain counts, at a priority before everything else; the second
+/// drops.
+pub(super) const TABLE: &str = "
+add table inet lab
+add chain inet lab count { type filter hook prerouting priority -300 ; }
+add chain inet lab admit { type filter hook input priority 0 ; }
+";
+
+/// Commands that count the probes for `address`.
+pub(super) fn counting(address: IpAddr) -> String {
+    let (to, echo) = (destination(address), echo(address));
+    format!(
+        "add rule inet lab count {to} tcp flags & (syn | ack) == syn counter comment \"tcp {address}\"\n\
+         add rule inet lab count {to} {echo} counter comment \"ping {address}\"\n"
+    )
+}
+
+/// A command that drops what is sent to `ports` (`80`, `8000-8003`) of `address`.
+pub(super) fn silent_ports(address: IpAddr, ports: &str) -> String {
+    format!(
+        "add rule inet lab admit {} tcp dport {ports} drop\n",
+        destination(address)
+    )
+}
+
+/// Commands that drop every probe for `address`. Neighbour discovery still works: the host is
+/// there, and says nothing.
+pub(super) fn silent_address(address: IpAddr) -> String {
+    format!(
+        "{}add rule inet lab admit {} meta l4proto {{ tcp, udp }} drop\n",
+        silent_ping(address),
+        destination(address)
+    )
+}
+
+/// A command that drops echo requests for `address`.
+pub(super) fn silent_ping(address: IpAddr) -> String {
+    format!(
+        "add rule inet lab admit {} {} drop\n",
+        destination(address),
+        echo(address)
+    )
+}
+
+/// Reads what `nft -j list chain inet lab count` says: the sum over all addresses, or of one.
+pub(super) fn read_counted(listing: &str, address: Option<IpAddr>) -> anyhow::Result<Counted> {
+    let listing: Value = serde_json::from_str(listing).context("nft wrote no JSON")?;
+    let entries = listing["nftables"]
+        .as_array()
+        .context("nft listed nothing")?;
+    let mut counted = Counted::default();
+    let mut found = false;
+    for rule in entries.iter().filter_map(|entry| entry.get("rule")) {
+        let (what, of) = (rule["comment"].as_str())
+            .and_then(|comment| comment.split_once(' '))
+            .context("a counting rule has no comment")?;
+        if address.is_some_and(|address| of != address.to_string()) {
+            continue;
+        }
+        let packets = (rule["expr"].as_array().into_iter().flatten())
+            .find_map(|expr| expr["counter"]["packets"].as_u64())
+            .context("a counting rule has no counter")?;
+        found = true;
+        match what {
+            "tcp" => counted.tcp += packets,
+            _ => counted.ping += packets,
+        }
+    }
+    anyhow::ensure!(found, "nothing is counted for {address:?}");
+    Ok(counted)
+}
+
+fn destination(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("ip daddr {address}"),
+        IpAddr::V6(address) => format!("ip6 daddr {address}"),
+    }
+}
+
+fn echo(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "icmp type echo-request",
+        IpAddr::V6(_) => "icmpv6 type echo-request",
+    }
+}
