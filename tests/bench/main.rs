@@ -1,2 +1,49 @@
-//! To be written.
-fn main() {}
+//! portsweep beside other scanners, in the lab: who is how fast, at what cost, and how right.
+//!
+//!     cargo run --release -p portsweep-tests --bin bench -- CASE
+//!
+//! A case is a network and a list of [`measure::Tool`]s that are run on it in turn; what is printed are
+//! medians. Tools that are not installed are named and left out. Needs root (see `lab`).
+
+mod connect;
+mod measure;
+
+use std::env;
+use std::io::{self, Write};
+
+use anyhow::bail;
+
+/// A case: its name, what it measures, how it is run.
+struct Case {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> anyhow::Result<String>,
+}
+
+const CASES: [Case; 1] = [Case {
+    name: "connect",
+    about: "65,535 refusing ports of one host over a veth",
+    run: connect::run,
+}];
+
+fn main() -> anyhow::Result<()> {
+    let case = chosen()?;
+    let table = (case.run)()?;
+    write!(io::stdout(), "{}: {}\n{table}", case.name, case.about)?;
+    Ok(())
+}
+
+fn chosen() -> anyhow::Result<&'static Case> {
+    let names: Vec<_> = env::args().skip(1).collect();
+    let [name] = names.as_slice() else {
+        bail!("say one case: {}", listed())
+    };
+    let case = CASES.iter().find(|case| case.name == name);
+    case.ok_or_else(|| anyhow::anyhow!("no case {name}; there are: {}", listed()))
+}
+
+fn listed() -> String {
+    CASES
+        .map(|case| format!("{} ({})", case.name, case.about))
+        .join(", ")
+}

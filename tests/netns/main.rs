@@ -1,10 +1,16 @@
 //! What is promised of the real binary, tried in network namespaces of this machine. One module a
-//! promise; [`lab`] tests the lab itself.
+//! promise; [`lab`] tests the lab itself, [`world`] is the network that most tests share.
 //!
 //! Needs root, `ip` and `nft`. Without them the tests are listed as ignored; with
 //! `PORTSWEEP_TEST_REQUIRE=all` they fail.
 
+mod bad_input;
+mod judge;
 mod lab;
+mod output;
+mod ping_permission;
+mod sweep;
+mod world;
 
 use libtest_mimic::Arguments;
 
@@ -12,5 +18,10 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     trials.extend(lab::trials());
+    trials.extend(judge::trials());
+    trials.extend(sweep::trials());
+    trials.extend(output::trials());
+    trials.extend(ping_permission::trials());
+    trials.extend(bad_input::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

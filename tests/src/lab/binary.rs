@@ -12,7 +12,8 @@ use std::sync::OnceLock;
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
-/// `portsweep`. In the release profile if `PORTSWEEP_TEST_PROFILE=release`.
+/// `portsweep`, in the profile that this library was built in; in the release profile if
+/// `PORTSWEEP_TEST_PROFILE=release`.
 pub fn bin() -> anyhow::Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     cached(&BUILT, "portsweep")
@@ -43,7 +44,8 @@ fn build(name: &str) -> anyhow::Result<PathBuf> {
         .args(["--message-format=json-render-diagnostics"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stdin(Stdio::null());
-    if env::var_os("PORTSWEEP_TEST_PROFILE").is_some_and(|profile| profile == "release") {
+    let asked = env::var_os("PORTSWEEP_TEST_PROFILE").is_some_and(|profile| profile == "release");
+    if asked || !cfg!(debug_assertions) {
         command.arg("--release");
     }
     let output = command.output().context("failed to run cargo")?;

@@ -1,0 +1,114 @@
+//! What may go wrong in a run, drawn from its seed, and the bugs that are put in on purpose.
+
+use std::time::Duration;
+
+/// A small generator (SplitMix64): the same numbers for the same seed on every machine.
+#[derive(Clone)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    /// `low..=high`.
+    pub fn within(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high - low + 1)
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+
+    pub fn millis(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(self.within(low, high))
+    }
+}
+
+/// How a run goes wrong, and how its machines are.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    pub agents: usize,
+    /// Agents that start only later.
+    pub late_joiners: usize,
+    pub coordinator_crashes: u64,
+    pub agent_crashes: u64,
+    pub cuts: u64,
+    pub freezes: u64,
+    /// When faults end; then everything heals and the scan must finish.
+    pub until: Duration,
+    pub latency: (u64, u64),
+    pub disk: (u64, u64),
+    /// The clocks' rates differ by up to this many millionths.
+    pub drift_ppm: u64,
+}
+
+impl Faults {
+    pub fn none() -> Self {
+        Self {
+            agents: 1,
+            late_joiners: 0,
+            coordinator_crashes: 0,
+            agent_crashes: 0,
+            cuts: 0,
+            freezes: 0,
+            until: Duration::ZERO,
+            latency: (0, 5),
+            disk: (1, 10),
+            drift_ppm: 0,
+        }
+    }
+
+    pub fn drawn(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0xfa17);
+        let slowest = random.within(1, 300);
+        let disk = random.within(1, 400);
+        Self {
+            agents: random.within(1, 4) as usize,
+            late_joiners: random.within(0, 1) as usize,
+            coordinator_crashes: random.within(0, 3),
+            agent_crashes: random.within(0, 4),
+            cuts: random.within(0, 4),
+            freezes: random.within(0, 3),
+            until: Duration::from_secs(60),
+            latency: (slowest / 10, slowest),
+            disk: (disk / 10, disk),
+            drift_ppm: random.within(0, 500),
+        }
+    }
+}
+
+/// Rules of the lease contract that are broken on purpose, at the border of the machines so that their code stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The store takes reports whose epoch is dead.
+    StaleEpochAccepted,
+    /// Probes are sent without a look at the end of the right.
+    BatchWithoutDeadline,
+    /// A restarted coordinator waits for nobody.
+    NoWaitAfterRestart,
+    /// The coordinator counts the right's end without a margin, and shorter than the agent does.
+    NoMargin,
+    /// A reply is sent before the store made its matter durable.
+    ReplyBeforeDurable,
+    /// The agent's clock stops while it is frozen.
+    ClockStopsInSuspend,
+}
+
+impl Bug {
+    pub const ALL: &'static [Self] = &[
+        Self::StaleEpochAccepted,
+        Self::BatchWithoutDeadline,
+        Self::NoWaitAfterRestart,
+        Self::NoMargin,
+        Self::ReplyBeforeDurable,
+        Self::ClockStopsInSuspend,
+    ];
+}
