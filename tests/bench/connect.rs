@@ -21,9 +21,7 @@ pub(crate) fn run() -> anyhow::Result<String> {
     let mut tools = vec![Tool {
         name: "portsweep",
         program: lab::bin()?.to_owned(),
-        args: words(&format!(
-            "-f tcp -p- --timeout 900ms -q -w result.json {TARGET}"
-        )),
+        args: words(&format!("-f tcp -p- --timeout 900ms -q -w result.json {TARGET}")),
     }];
     let mut left_out = String::new();
     match lab::missing(&[Need::Program("nmap")]) {

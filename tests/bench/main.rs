@@ -20,11 +20,8 @@ struct Case {
     run: fn() -> anyhow::Result<String>,
 }
 
-const CASES: [Case; 1] = [Case {
-    name: "connect",
-    about: "65,535 refusing ports of one host over a veth",
-    run: connect::run,
-}];
+const CASES: [Case; 1] =
+    [Case { name: "connect", about: "65,535 refusing ports of one host over a veth", run: connect::run }];
 
 fn main() -> anyhow::Result<()> {
     let case = chosen()?;
@@ -35,15 +32,11 @@ fn main() -> anyhow::Result<()> {
 
 fn chosen() -> anyhow::Result<&'static Case> {
     let names: Vec<_> = env::args().skip(1).collect();
-    let [name] = names.as_slice() else {
-        bail!("say one case: {}", listed())
-    };
+    let [name] = names.as_slice() else { bail!("say one case: {}", listed()) };
     let case = CASES.iter().find(|case| case.name == name);
     case.ok_or_else(|| anyhow::anyhow!("no case {name}; there are: {}", listed()))
 }
 
 fn listed() -> String {
-    CASES
-        .map(|case| format!("{} ({})", case.name, case.about))
-        .join(", ")
+    CASES.map(|case| format!("{} ({})", case.name, case.about)).join(", ")
 }

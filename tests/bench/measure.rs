@@ -42,19 +42,12 @@ pub(crate) fn compare(tools: &[Tool], scanner: &Host, target: &Host) -> anyhow::
     Ok(table(tools.iter().map(|tool| tool.name).zip(medians)))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a benchmark measures time as the user feels it"
-)]
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time as the user feels it")]
 fn measure(tool: &Tool, scanner: &Host, target: &Host) -> anyhow::Result<Run> {
     let before = target.counted()?.tcp;
     let directory = tempfile::tempdir()?;
     let started = Instant::now();
-    let ended = scanner
-        .command(&tool.program)
-        .args(&tool.args)
-        .directory(directory.path())
-        .run(RUN_TIMEOUT)?;
+    let ended = scanner.command(&tool.program).args(&tool.args).directory(directory.path()).run(RUN_TIMEOUT)?;
     let wall = started.elapsed();
     let ended = ended.expect_code(0)?;
     let connects = u32::try_from(target.counted()?.tcp - before)?;
@@ -92,12 +85,7 @@ fn table<'a>(medians: impl Iterator<Item = (&'a str, Run)>) -> String {
     for (name, run) in medians {
         let rate = run.connects / run.wall_s;
         let ratio = rate / *first_rate.get_or_insert(rate);
-        let Run {
-            wall_s,
-            cpu_s,
-            resident_mib,
-            connects,
-        } = run;
+        let Run { wall_s, cpu_s, resident_mib, connects } = run;
         text += &format!(
             "{name:<12} {wall_s:>8.2} {cpu_s:>8.2} {resident_mib:>9.1} {connects:>10.0} {rate:>11.0} {ratio:>7.2}\n"
         );
@@ -111,33 +99,17 @@ mod tests {
 
     #[test]
     fn the_median_is_taken_of_each_quantity() {
-        let run = |wall_s, cpu_s| Run {
-            wall_s,
-            cpu_s,
-            resident_mib: 8.0,
-            connects: 100.0,
-        };
+        let run = |wall_s, cpu_s| Run { wall_s, cpu_s, resident_mib: 8.0, connects: 100.0 };
         let runs = [run(3.0, 1.0), run(1.0, 3.0), run(2.0, 9.0)];
         assert_eq!(median_run(&runs), run(2.0, 3.0));
     }
 
     #[test]
     fn the_table_compares_with_the_first() {
-        let run = |wall_s| Run {
-            wall_s,
-            cpu_s: 0.5,
-            resident_mib: 8.0,
-            connects: 100.0,
-        };
+        let run = |wall_s| Run { wall_s, cpu_s: 0.5, resident_mib: 8.0, connects: 100.0 };
         let text = table([("ours", run(2.0)), ("theirs", run(4.0))].into_iter());
         let rows: Vec<_> = text.lines().skip(2).collect();
-        assert!(
-            rows[0].starts_with("ours") && rows[0].ends_with("50    1.00"),
-            "{text}"
-        );
-        assert!(
-            rows[1].starts_with("theirs") && rows[1].ends_with("25    0.50"),
-            "{text}"
-        );
+        assert!(rows[0].starts_with("ours") && rows[0].ends_with("50    1.00"), "{text}");
+        assert!(rows[1].starts_with("theirs") && rows[1].ends_with("25    0.50"), "{text}");
     }
 }

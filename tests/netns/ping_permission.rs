@@ -22,11 +22,7 @@ const NOBODY: u32 = 65_534;
 pub(crate) fn trials() -> Vec<Trial> {
     let hosts = &[Need::Hosts];
     vec![
-        lab::trial(
-            "ping_permission_missing_falls_back_to_connects",
-            hosts,
-            closed,
-        ),
+        lab::trial("ping_permission_missing_falls_back_to_connects", hosts, closed),
         lab::trial("ping_permission_by_group_range_is_used", hosts, open),
     ]
 }
@@ -44,25 +40,13 @@ fn for_nobody(world: &World) -> anyhow::Result<(PathBuf, PathBuf)> {
 }
 
 fn run(world: &World, program: &Path, home: &Path, words: &[&str]) -> anyhow::Result<Finished> {
-    world
-        .scanner
-        .command(program)
-        .args(words)
-        .directory(home)
-        .user(NOBODY)
-        .run(RUN_TIMEOUT)
+    world.scanner.command(program).args(words).directory(home).user(NOBODY).run(RUN_TIMEOUT)
 }
 
 /// State and reason of the pings: a host's status, as long as only `ping` was asked.
 fn status<'a>(result: &'a Value, address: &str) -> Option<(&'a str, &'a str)> {
-    let host = result["hosts"]
-        .as_array()?
-        .iter()
-        .find(|host| host["address"] == address)?;
-    Some((
-        host["status"]["state"].as_str()?,
-        host["status"]["reason"].as_str()?,
-    ))
+    let host = result["hosts"].as_array()?.iter().find(|host| host["address"] == address)?;
+    Some((host["status"]["state"].as_str()?, host["status"]["reason"].as_str()?))
 }
 
 fn closed() -> anyhow::Result<()> {
@@ -72,92 +56,38 @@ fn closed() -> anyhow::Result<()> {
     let words = ["-f", "ping", "-w", "result.json", "192.0.2.11-192.0.2.13"];
     let ended = run(&world, &program, &home, &words)?.expect_code(0)?;
 
-    let telling: Vec<_> = ended
-        .stderr
-        .lines()
-        .filter(|line| line.contains(SETTING))
-        .collect();
-    ensure!(
-        telling.len() == 1,
-        "one line names {SETTING}: {}",
-        ended.transcript()
-    );
+    let telling: Vec<_> = ended.stderr.lines().filter(|line| line.contains(SETTING)).collect();
+    ensure!(telling.len() == 1, "one line names {SETTING}: {}", ended.transcript());
 
     let result = read_result(&home.join("result.json"))?;
     schema(&result)?;
-    ensure!(
-        result["agents"][0]["ping_method"] == "tcp",
-        "{}",
-        result["agents"]
-    );
+    ensure!(result["agents"][0]["ping_method"] == "tcp", "{}", result["agents"]);
     // .11 accepts on 80, .12 refuses on both, .13 says nothing.
     let found = status(&result, "192.0.2.11");
-    ensure!(
-        matches!(found, Some(("up", "syn-ack" | "conn-refused"))),
-        "{found:?}"
-    );
-    ensure!(
-        status(&result, "192.0.2.12") == Some(("up", "conn-refused")),
-        "{}",
-        result["hosts"]
-    );
-    ensure!(
-        result["silent"][0]["addresses"] == "192.0.2.13",
-        "{}",
-        result["silent"]
-    );
-    ensure!(
-        result["silent"][0]["status"]["state"] == "down",
-        "{}",
-        result["silent"]
-    );
-    ensure!(
-        ended.lines_sorted() == ["192.0.2.11", "192.0.2.12"],
-        "{}",
-        ended.transcript()
-    );
+    ensure!(matches!(found, Some(("up", "syn-ack" | "conn-refused"))), "{found:?}");
+    ensure!(status(&result, "192.0.2.12") == Some(("up", "conn-refused")), "{}", result["hosts"]);
+    ensure!(result["silent"][0]["addresses"] == "192.0.2.13", "{}", result["silent"]);
+    ensure!(result["silent"][0]["status"]["state"] == "down", "{}", result["silent"]);
+    ensure!(ended.lines_sorted() == ["192.0.2.11", "192.0.2.12"], "{}", ended.transcript());
 
     let counted = world.target.counted_at("192.0.2.13")?;
-    ensure!(
-        counted.ping == 0 && counted.tcp >= 2,
-        "two connects ask for life: {counted:?}"
-    );
+    ensure!(counted.ping == 0 && counted.tcp >= 2, "two connects ask for life: {counted:?}");
     Ok(())
 }
 
 fn open() -> anyhow::Result<()> {
     let world = World::new()?;
-    world
-        .scanner
-        .set("net/ipv4/ping_group_range", "0 2147483647")?;
+    world.scanner.set("net/ipv4/ping_group_range", "0 2147483647")?;
     let (program, home) = for_nobody(&world)?;
-    let words = [
-        "-f",
-        "ping",
-        "-w",
-        "result.json",
-        "192.0.2.11",
-        "2001:db8::12",
-    ];
+    let words = ["-f", "ping", "-w", "result.json", "192.0.2.11", "2001:db8::12"];
     let ended = run(&world, &program, &home, &words)?.expect_code(0)?;
     ensure!(!ended.stderr.contains(SETTING), "{}", ended.transcript());
     let result = read_result(&home.join("result.json"))?;
-    ensure!(
-        result["agents"][0]["ping_method"] == "icmp",
-        "{}",
-        result["agents"]
-    );
+    ensure!(result["agents"][0]["ping_method"] == "icmp", "{}", result["agents"]);
     for address in ["192.0.2.11", "2001:db8::12"] {
-        ensure!(
-            status(&result, address) == Some(("up", "echo-reply")),
-            "{}",
-            result["hosts"]
-        );
+        ensure!(status(&result, address) == Some(("up", "echo-reply")), "{}", result["hosts"]);
         let counted = world.target.counted_at(address)?;
-        ensure!(
-            counted == Counted { tcp: 0, ping: 1 },
-            "{address}: {counted:?}"
-        );
+        ensure!(counted == Counted { tcp: 0, ping: 1 }, "{address}: {counted:?}");
     }
     Ok(())
 }

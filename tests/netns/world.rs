@@ -36,58 +36,18 @@ pub(crate) enum Others {
 
 /// The IPv4 addresses, as `-ip 192.0.2.11-192.0.2.14` names them.
 pub(crate) const V4: [Truth; 4] = [
-    Truth {
-        address: "192.0.2.11",
-        answers_ping: true,
-        open: &[22, 80],
-        others: Others::RefuseBut(&[]),
-    },
-    Truth {
-        address: "192.0.2.12",
-        answers_ping: false,
-        open: &[8080],
-        others: Others::RefuseBut(&[9000, 9001]),
-    },
-    Truth {
-        address: "192.0.2.13",
-        answers_ping: false,
-        open: &[],
-        others: Others::Silent,
-    },
-    Truth {
-        address: "192.0.2.14",
-        answers_ping: false,
-        open: &[],
-        others: Others::Silent,
-    },
+    Truth { address: "192.0.2.11", answers_ping: true, open: &[22, 80], others: Others::RefuseBut(&[]) },
+    Truth { address: "192.0.2.12", answers_ping: false, open: &[8080], others: Others::RefuseBut(&[9000, 9001]) },
+    Truth { address: "192.0.2.13", answers_ping: false, open: &[], others: Others::Silent },
+    Truth { address: "192.0.2.14", answers_ping: false, open: &[], others: Others::Silent },
 ];
 
 /// The IPv6 addresses, as `2001:db8::11-2001:db8::14` names them.
 pub(crate) const V6: [Truth; 4] = [
-    Truth {
-        address: "2001:db8::11",
-        answers_ping: true,
-        open: &[22],
-        others: Others::RefuseBut(&[9000]),
-    },
-    Truth {
-        address: "2001:db8::12",
-        answers_ping: true,
-        open: &[],
-        others: Others::Silent,
-    },
-    Truth {
-        address: "2001:db8::13",
-        answers_ping: false,
-        open: &[],
-        others: Others::RefuseBut(&[]),
-    },
-    Truth {
-        address: "2001:db8::14",
-        answers_ping: false,
-        open: &[],
-        others: Others::Silent,
-    },
+    Truth { address: "2001:db8::11", answers_ping: true, open: &[22], others: Others::RefuseBut(&[9000]) },
+    Truth { address: "2001:db8::12", answers_ping: true, open: &[], others: Others::Silent },
+    Truth { address: "2001:db8::13", answers_ping: false, open: &[], others: Others::RefuseBut(&[]) },
+    Truth { address: "2001:db8::14", answers_ping: false, open: &[], others: Others::Silent },
 ];
 
 /// The ports that are swept, and how they are written.
@@ -119,18 +79,10 @@ impl World {
                 ],
             ),
         )?;
-        for truth in V4
-            .iter()
-            .chain(&V6)
-            .filter(|truth| !truth.address.ends_with("14"))
-        {
+        for truth in V4.iter().chain(&V6).filter(|truth| !truth.address.ends_with("14")) {
             apply(truth, &mut target)?;
         }
-        Ok(Self {
-            scanner,
-            target,
-            directory: TempDir::new()?,
-        })
+        Ok(Self { scanner, target, directory: TempDir::new()? })
     }
 
     /// Runs portsweep in the scanner with `words` as its command line, to its end.

@@ -39,14 +39,8 @@ mod tests {
     fn a_number_without_a_test_is_objected_to() {
         let sources = "fn bad_input_7_length() {}\nfn bad_input_12_x() {}";
         assert!(without_test("done = [7, 12]", sources).is_empty());
-        assert_eq!(
-            without_test("done = [1, 7]", sources),
-            ["no test is called bad_input_1_..."]
-        );
-        assert_eq!(
-            without_test("done = [95]", sources),
-            ["there is no bad input 95"]
-        );
+        assert_eq!(without_test("done = [1, 7]", sources), ["no test is called bad_input_1_..."]);
+        assert_eq!(without_test("done = [95]", sources), ["there is no bad input 95"]);
         assert_eq!(without_test("dun = [7]", sources).len(), 1);
     }
 }

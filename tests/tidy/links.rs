@@ -12,9 +12,7 @@ pub(crate) fn dead(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec
         }
         let from_root = match target.strip_prefix('/') {
             Some(absolute) => absolute.to_owned(),
-            None => format!("{directory}/{target}")
-                .trim_start_matches('/')
-                .to_owned(),
+            None => format!("{directory}/{target}").trim_start_matches('/').to_owned(),
         };
         if !exists(&from_root) {
             objections.push(format!("line {number}: {target} leads nowhere"));
@@ -38,9 +36,7 @@ fn links(text: &str) -> Vec<(usize, &str)> {
             let rest = &line[start + 2..];
             links.push((at + 1, rest.split(')').next().unwrap_or_default()));
         }
-        let named = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once("]: "));
+        let named = line.strip_prefix('[').and_then(|rest| rest.split_once("]: "));
         links.extend(named.map(|(_, target)| (at + 1, target)));
     }
     links
@@ -51,9 +47,7 @@ mod tests {
     use super::*;
 
     fn dead_at(path: &str, text: &str) -> Vec<String> {
-        dead(path, text, |path| {
-            ["README.md", "deploy/labs/one.md"].contains(&path)
-        })
+        dead(path, text, |path| ["README.md", "deploy/labs/one.md"].contains(&path))
     }
 
     #[test]

@@ -19,17 +19,10 @@ use tree::{File, Tree};
 fn each_file(wanted: impl Fn(&File) -> bool, check: impl Fn(&File) -> Vec<String>) {
     let tree = Tree::read();
     let files: Vec<_> = tree.files.iter().filter(|file| wanted(file)).collect();
-    assert!(
-        !files.is_empty(),
-        "a check that looks at no file says nothing"
-    );
+    assert!(!files.is_empty(), "a check that looks at no file says nothing");
     let objections: Vec<_> = files
         .into_iter()
-        .flat_map(|file| {
-            check(file)
-                .into_iter()
-                .map(|text| format!("{}: {text}", file.path))
-        })
+        .flat_map(|file| check(file).into_iter().map(|text| format!("{}: {text}", file.path)))
         .collect();
     assert!(objections.is_empty(), "{}", objections.join("\n"));
 }
@@ -61,37 +54,26 @@ fn identifiers_use_our_words() {
 
 #[test]
 fn documents_use_our_words() {
-    each_file(
-        |file| file.is_rust() || file.is_markdown(),
-        |file| words::anywhere(&file.text),
-    );
+    each_file(|file| file.is_rust() || file.is_markdown(), |file| words::anywhere(&file.text));
 }
 
 #[test]
 fn links_lead_somewhere() {
     let tree = Tree::read();
     let exists = |path: &str| tree.root.join(path).exists();
-    each_file(File::is_markdown, |file| {
-        links::dead(&file.path, &file.text, exists)
-    });
+    each_file(File::is_markdown, |file| links::dead(&file.path, &file.text, exists));
 }
 
 #[test]
 fn pure_packages_depend_on_nothing_impure() {
-    let is_pure = |file: &File| {
-        packages::PURE
-            .iter()
-            .any(|pure| file.path == format!("{pure}/Cargo.toml"))
-    };
+    let is_pure = |file: &File| packages::PURE.iter().any(|pure| file.path == format!("{pure}/Cargo.toml"));
     each_file(is_pure, |file| packages::impure_dependencies(&file.text));
 }
 
 #[test]
 fn pure_packages_touch_no_machine() {
     let is_pure = |file: &File| {
-        packages::PURE
-            .iter()
-            .any(|pure| file.path.starts_with(&format!("{pure}/src/")))
+        packages::PURE.iter().any(|pure| file.path.starts_with(&format!("{pure}/src/")))
             && file.is_rust()
             && !file.is_test()
     };
@@ -107,10 +89,7 @@ fn packages_take_the_lints_of_the_workspace() {
 #[test]
 fn bad_inputs_that_are_dealt_with_have_a_test() {
     let tree = Tree::read();
-    let sources = tree
-        .files
-        .iter()
-        .filter(|file| file.is_rust() && !file.path.contains("/tidy/"));
+    let sources = tree.files.iter().filter(|file| file.is_rust() && !file.path.contains("/tidy/"));
     let text: String = sources.map(|file| file.text.as_str()).collect();
     let objections = bad_inputs::without_test(include_str!("bad_inputs.toml"), &text);
     assert!(objections.is_empty(), "{}", objections.join("\n"));

@@ -50,9 +50,7 @@ pub(crate) fn impure_dependencies(manifest: &str) -> Vec<String> {
     };
     let mut names = Vec::new();
     collect(&Value::Table(manifest), &mut names);
-    let impure = names
-        .into_iter()
-        .filter(|name| IMPURE.contains(&name.as_str()));
+    let impure = names.into_iter().filter(|name| IMPURE.contains(&name.as_str()));
     impure.map(|name| format!("depends on {name}")).collect()
 }
 
@@ -76,10 +74,7 @@ fn collect(value: &Value, names: &mut Vec<String>) {
 
 /// Impure calls in `text`, tests at its end excepted.
 pub(crate) fn impure_calls(text: &str) -> Vec<String> {
-    let product = text
-        .split("#[cfg(test)]\nmod tests {")
-        .next()
-        .unwrap_or_default();
+    let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let mut objections = Vec::new();
     for (number, line) in product.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
@@ -93,10 +88,8 @@ pub(crate) fn impure_calls(text: &str) -> Vec<String> {
 /// Whether the package does without the lints of the workspace.
 pub(crate) fn own_lints(manifest: &str) -> Vec<String> {
     let manifest: Option<Table> = manifest.parse().ok();
-    let inherits = manifest
-        .as_ref()
-        .and_then(|manifest| manifest.get("lints")?.get("workspace")?.as_bool())
-        .unwrap_or(false);
+    let inherits =
+        manifest.as_ref().and_then(|manifest| manifest.get("lints")?.get("workspace")?.as_bool()).unwrap_or(false);
     let objection = (!inherits).then(|| "has no `[lints] workspace = true`".to_owned());
     objection.into_iter().collect()
 }
@@ -119,10 +112,7 @@ mod tests {
                 assert_eq!(impure_dependencies(&manifest), expected, "{manifest}");
             }
         }
-        assert_eq!(
-            impure_dependencies("[dependencies]\nserde = \"1\"\n[features]"),
-            [""; 0]
-        );
+        assert_eq!(impure_dependencies("[dependencies]\nserde = \"1\"\n[features]"), [""; 0]);
         assert_eq!(impure_dependencies("[dependencies").len(), 1);
     }
 
@@ -131,10 +121,7 @@ mod tests {
         for call in IMPURE_CALLS {
             let text = format!("fn a() {{}}\nlet x = {call}(y);");
             assert_eq!(impure_calls(&text), [format!("line 2: {call}")]);
-            assert_eq!(
-                impure_calls(&format!("// {call}\n#[cfg(test)]\nmod tests {{\n{call}")),
-                [""; 0]
-            );
+            assert_eq!(impure_calls(&format!("// {call}\n#[cfg(test)]\nmod tests {{\n{call}")), [""; 0]);
         }
     }
 

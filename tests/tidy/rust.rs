@@ -17,10 +17,8 @@ const LEFTOVERS: [(&str, &str); 9] = [
 ];
 
 /// Names that say where something lies, not what it is.
-const NO_IDEAS: [&str; 10] = [
-    "util", "utils", "common", "types", "manager", "managers", "helper", "helpers", "misc",
-    "shared",
-];
+const NO_IDEAS: [&str; 10] =
+    ["util", "utils", "common", "types", "manager", "managers", "helper", "helpers", "misc", "shared"];
 
 pub(crate) fn size(text: &str) -> Vec<String> {
     let lines = text.lines().count();
@@ -29,13 +27,8 @@ pub(crate) fn size(text: &str) -> Vec<String> {
 }
 
 pub(crate) fn head_comment(text: &str) -> Vec<String> {
-    let first = text
-        .lines()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or_default();
-    let says_something = first
-        .strip_prefix("//!")
-        .is_some_and(|rest| rest.trim().len() > 3);
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let says_something = first.strip_prefix("//!").is_some_and(|rest| rest.trim().len() > 3);
     let objection = (!says_something).then(|| "no `//!` line at its head".to_owned());
     objection.into_iter().collect()
 }
@@ -85,13 +78,7 @@ mod tests {
     #[test]
     fn a_file_that_does_not_say_what_it_is_for_is_objected_to() {
         assert!(head_comment("\n//! Reads ports.\nuse x;").is_empty());
-        for bad in [
-            "",
-            "use x;\n//! Late.",
-            "// Not a doc comment.",
-            "//!",
-            "//! \n",
-        ] {
+        for bad in ["", "use x;\n//! Late.", "// Not a doc comment.", "//!", "//! \n"] {
             assert_eq!(head_comment(bad).len(), 1, "{bad:?}");
         }
     }
@@ -100,10 +87,7 @@ mod tests {
     fn every_leftover_is_objected_to() {
         for (left, right) in LEFTOVERS {
             let text = format!("fn a() {{}}\n    {left}{right} x");
-            assert_eq!(
-                leftovers(&text),
-                [format!("line 2: `{left}{right}` is left over")]
-            );
+            assert_eq!(leftovers(&text), [format!("line 2: `{left}{right}` is left over")]);
         }
     }
 

@@ -51,11 +51,7 @@ fn walk(directory: &Path, prefix: &str, files: &mut Vec<File>) {
         let path = format!("{prefix}{name}");
         if kind.is_dir() && !SKIPPED.contains(&name.as_str()) {
             walk(&entry.path(), &format!("{path}/"), files);
-        } else if kind.is_file()
-            && [".rs", ".md", ".toml"]
-                .iter()
-                .any(|end| name.ends_with(end))
-        {
+        } else if kind.is_file() && [".rs", ".md", ".toml"].iter().any(|end| name.ends_with(end)) {
             let text = fs::read_to_string(entry.path()).expect("a source file is UTF-8");
             files.push(File { path, text });
         }
@@ -65,14 +61,7 @@ fn walk(directory: &Path, prefix: &str, files: &mut Vec<File>) {
 #[test]
 fn the_tree_holds_this_file_and_nothing_that_was_built() {
     let tree = Tree::read();
-    let this = tree
-        .files
-        .iter()
-        .find(|file| file.path == "tests/tidy/tree.rs");
+    let this = tree.files.iter().find(|file| file.path == "tests/tidy/tree.rs");
     assert!(this.is_some_and(|file| file.is_rust() && file.text.contains("SKIPPED")));
-    assert!(
-        tree.files
-            .iter()
-            .all(|file| !file.path.starts_with("target/"))
-    );
+    assert!(tree.files.iter().all(|file| !file.path.starts_with("target/")));
 }

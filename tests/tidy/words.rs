@@ -19,9 +19,7 @@ const FOREIGN: [(&str, &str); 8] = [
 const NOWHERE: [(&str, &str); 2] = [("white", "list"), ("black", "list")];
 
 /// What stands before a name that is given.
-const GIVING: [&str; 11] = [
-    "fn", "struct", "enum", "trait", "mod", "type", "const", "static", "let", "mut", "for",
-];
+const GIVING: [&str; 11] = ["fn", "struct", "enum", "trait", "mod", "type", "const", "static", "let", "mut", "for"];
 
 /// Names given in `text`, by a keyword before or a colon after them, that have a foreign word.
 pub(crate) fn identifiers(text: &str) -> Vec<String> {
@@ -29,13 +27,10 @@ pub(crate) fn identifiers(text: &str) -> Vec<String> {
     for (number, line) in text.lines().enumerate() {
         let code = without_strings_and_comment(line);
         for name in given_names(&code) {
-            let found = (words_of(name).into_iter())
-                .find_map(|word| FOREIGN.into_iter().find(|(foreign, _)| *foreign == word));
+            let found =
+                (words_of(name).into_iter()).find_map(|word| FOREIGN.into_iter().find(|(foreign, _)| *foreign == word));
             if let Some((foreign, ours)) = found {
-                objections.push(format!(
-                    "line {}: `{name}`: not {foreign}, say {ours}",
-                    number + 1
-                ));
+                objections.push(format!("line {}: `{name}`: not {foreign}, say {ours}", number + 1));
             }
         }
     }
@@ -105,16 +100,10 @@ fn words_of(name: &str) -> Vec<String> {
         }
         after_lower = c.is_lowercase() || c.is_ascii_digit();
         if c != '_' {
-            words
-                .last_mut()
-                .expect("never empty")
-                .extend(c.to_lowercase());
+            words.last_mut().expect("never empty").extend(c.to_lowercase());
         }
     }
-    words
-        .iter()
-        .map(|word| word.strip_suffix('s').unwrap_or(word).to_owned())
-        .collect()
+    words.iter().map(|word| word.strip_suffix('s').unwrap_or(word).to_owned()).collect()
 }
 
 /// Cuts a `//` comment and what stands between quotes. A line in the middle of a long string is
@@ -154,10 +143,7 @@ mod tests {
         ] {
             assert_eq!(identifiers(bad).len(), 1, "{bad}");
         }
-        assert_eq!(
-            identifiers("\nlet task = 1;"),
-            ["line 2: `task`: not task, say shard or scan"]
-        );
+        assert_eq!(identifiers("\nlet task = 1;"), ["line 2: `task`: not task, say shard or scan"]);
     }
 
     #[test]

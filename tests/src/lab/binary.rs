@@ -25,10 +25,7 @@ pub fn agent_bin() -> anyhow::Result<&'static Path> {
     cached(&BUILT, "portsweep-agent")
 }
 
-fn cached(
-    built: &'static OnceLock<Result<PathBuf, String>>,
-    name: &str,
-) -> anyhow::Result<&'static Path> {
+fn cached(built: &'static OnceLock<Result<PathBuf, String>>, name: &str) -> anyhow::Result<&'static Path> {
     match built.get_or_init(|| build(name).map_err(|error| format!("{error:#}"))) {
         Ok(path) => Ok(path),
         Err(error) => Err(anyhow!("failed to build {name}: {error}")),
@@ -50,11 +47,7 @@ fn build(name: &str) -> anyhow::Result<PathBuf> {
     }
     let output = command.output().context("failed to run cargo")?;
     if !output.status.success() {
-        bail!(
-            "cargo ended with {}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("cargo ended with {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     executable(&String::from_utf8_lossy(&output.stdout), name)
         .with_context(|| format!("cargo reported no executable {name}"))
@@ -80,10 +73,7 @@ mod tests {
 not json
 {"reason":"build-script-executed","target":{"name":"portsweep"},"executable":"/built/script"}
 {"reason":"compiler-artifact","target":{"name":"portsweep"},"executable":"/built/portsweep"}"#;
-        assert_eq!(
-            executable(messages, "portsweep"),
-            Some(PathBuf::from("/built/portsweep"))
-        );
+        assert_eq!(executable(messages, "portsweep"), Some(PathBuf::from("/built/portsweep")));
         assert_eq!(executable(messages, "portsweep-agent"), None);
     }
 }

@@ -30,12 +30,7 @@ impl Host {
     pub fn new(name: &str) -> anyhow::Result<Self> {
         let namespace = Namespace::new().context("failed to make a network namespace")?;
         let links = AtomicU32::new(0);
-        let host = Self {
-            name: name.to_owned(),
-            namespace,
-            links,
-            listeners: Vec::new(),
-        };
+        let host = Self { name: name.to_owned(), namespace, links, listeners: Vec::new() };
         // Addresses are usable at once, without the second that IPv6 looks for duplicates.
         host.set("net/ipv6/conf/all/accept_dad", "0")?;
         host.set("net/ipv6/conf/default/accept_dad", "0")?;
@@ -53,10 +48,7 @@ impl Host {
     /// Sets a kernel parameter under `/proc/sys`, such as `net/ipv4/ping_group_range`, for this
     /// host alone.
     pub fn set(&self, parameter: &str, value: &str) -> anyhow::Result<()> {
-        ensure!(
-            parameter.starts_with("net/"),
-            "{parameter} is not a parameter of one host"
-        );
+        ensure!(parameter.starts_with("net/"), "{parameter} is not a parameter of one host");
         self.namespace
             .enter(|| fs::write(Path::new("/proc/sys").join(parameter), value))
             .with_context(|| format!("failed to set {parameter} of host {}", self.name))
@@ -133,10 +125,7 @@ impl Host {
         let run = || {
             let mut child = Program::new(program)
                 .args(args)
-                .env(
-                    "PATH",
-                    "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
-                )
+                .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
@@ -146,15 +135,11 @@ impl Host {
             }
             child.wait_with_output()
         };
-        let output = (self.namespace.enter(run))
-            .with_context(|| format!("failed to run {program} in host {}", self.name))?;
+        let output =
+            (self.namespace.enter(run)).with_context(|| format!("failed to run {program} in host {}", self.name))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "{program} refused in host {}: {}\n{input}",
-                self.name,
-                said.trim()
-            );
+            bail!("{program} refused in host {}: {}\n{input}", self.name, said.trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -188,10 +173,7 @@ pub fn wire(
 ) -> anyhow::Result<()> {
     let (left_end, right_end) = (left.next_interface(), right.next_interface());
     let other = right.namespace.path();
-    left.ip(&format!(
-        "link add name {left_end} type veth peer name {right_end} netns {}\n",
-        other.display()
-    ))?;
+    left.ip(&format!("link add name {left_end} type veth peer name {right_end} netns {}\n", other.display()))?;
     // Both ends are up before they get addresses: with the other order the first neighbour
     // solicitation is lost, and whoever probes over IPv6 waits a second for the next.
     left.ip(&format!("link set {left_end} up\n"))?;
@@ -211,23 +193,18 @@ impl Listener {
     fn start(socket: TcpListener) -> io::Result<Self> {
         let socket = Arc::new(socket);
         let accepting = Arc::clone(&socket);
-        let thread = thread::Builder::new()
-            .name("lab listener".to_owned())
-            .spawn(move || {
-                loop {
-                    match accepting.accept() {
-                        Ok(accepted) => drop(accepted),
-                        // What the scanner gave up before it was accepted is no end of the listener;
-                        // the shutdown of the socket is (EINVAL).
-                        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
-                        Err(_) => {}
-                    }
+        let thread = thread::Builder::new().name("lab listener".to_owned()).spawn(move || {
+            loop {
+                match accepting.accept() {
+                    Ok(accepted) => drop(accepted),
+                    // What the scanner gave up before it was accepted is no end of the listener;
+                    // the shutdown of the socket is (EINVAL).
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return,
+                    Err(_) => {}
                 }
-            })?;
-        Ok(Self {
-            socket,
-            thread: Some(thread),
-        })
+            }
+        })?;
+        Ok(Self { socket, thread: Some(thread) })
     }
 }
 
@@ -249,9 +226,6 @@ fn parse(address: &str) -> anyhow::Result<IpAddr> {
         IpAddr::V4(v4) => v4.is_documentation(),
         IpAddr::V6(v6) => v6.segments()[..2] == [0x2001, 0xdb8],
     };
-    ensure!(
-        documentation,
-        "{address} is not set aside for documentation"
-    );
+    ensure!(documentation, "{address} is not set aside for documentation");
     Ok(parsed)
 }

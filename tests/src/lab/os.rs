@@ -51,11 +51,7 @@ impl Namespace {
     /// A path by which another process (`ip link ... netns PATH`) opens the namespace while this
     /// process holds it.
     pub(super) fn path(&self) -> PathBuf {
-        PathBuf::from(format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            self.file.as_raw_fd()
-        ))
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()))
     }
 }
 
@@ -91,16 +87,10 @@ pub(super) fn wait(child: &Child, timeout: Option<Duration>) -> io::Result<Waite
 
     let timeout_ms = match timeout {
         None => -1,
-        Some(timeout) => {
-            libc::c_int::try_from(timeout.as_micros().div_ceil(1000)).map_err(io::Error::other)?
-        }
+        Some(timeout) => libc::c_int::try_from(timeout.as_micros().div_ceil(1000)).map_err(io::Error::other)?,
     };
     loop {
-        let mut entry = libc::pollfd {
-            fd: pidfd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut entry = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: points to one entry, as the count says.
         match check(unsafe { libc::poll(&raw mut entry, 1, timeout_ms) }) {
             Ok(0) => return Ok(Waited::TimedOut),
@@ -134,10 +124,7 @@ fn reap(pid: libc::pid_t) -> io::Result<Waited> {
     check(unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) })?;
     let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
     let resident_kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
-    let usage = Usage {
-        cpu,
-        resident_bytes_max: resident_kib * 1024,
-    };
+    let usage = Usage { cpu, resident_bytes_max: resident_kib * 1024 };
     Ok(Waited::Ended(ExitStatus::from_raw(status), usage))
 }
 
@@ -155,9 +142,5 @@ fn on_thread<T: Send>(action: impl FnOnce() -> io::Result<T> + Send) -> io::Resu
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -41,10 +41,7 @@ pub(super) fn counting(address: IpAddr) -> String {
 
 /// A command that drops what is sent to `ports` (`80`, `8000-8003`) of `address`.
 pub(super) fn silent_ports(address: IpAddr, ports: &str) -> String {
-    format!(
-        "add rule inet lab admit {} tcp dport {ports} drop\n",
-        destination(address)
-    )
+    format!("add rule inet lab admit {} tcp dport {ports} drop\n", destination(address))
 }
 
 /// Commands that drop every probe for `address`. Neighbour discovery still works: the host is
@@ -59,19 +56,13 @@ pub(super) fn silent_address(address: IpAddr) -> String {
 
 /// A command that drops echo requests for `address`.
 pub(super) fn silent_ping(address: IpAddr) -> String {
-    format!(
-        "add rule inet lab admit {} {} drop\n",
-        destination(address),
-        echo(address)
-    )
+    format!("add rule inet lab admit {} {} drop\n", destination(address), echo(address))
 }
 
 /// Reads what `nft -j list chain inet lab count` says: the sum over all addresses, or of one.
 pub(super) fn read_counted(listing: &str, address: Option<IpAddr>) -> anyhow::Result<Counted> {
     let listing: Value = serde_json::from_str(listing).context("nft wrote no JSON")?;
-    let entries = listing["nftables"]
-        .as_array()
-        .context("nft listed nothing")?;
+    let entries = listing["nftables"].as_array().context("nft listed nothing")?;
     let mut counted = Counted::default();
     let mut found = false;
     for rule in entries.iter().filter_map(|entry| entry.get("rule")) {

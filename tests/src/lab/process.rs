@@ -51,8 +51,7 @@ impl<'host> Command<'host> {
         I: IntoIterator,
         I::Item: AsRef<OsStr>,
     {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
@@ -91,10 +90,7 @@ impl<'host> Command<'host> {
         command
             .args(&self.args)
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", &self.directory)
             .env("TERM", "dumb")
             .envs(self.env)
@@ -110,21 +106,14 @@ impl<'host> Command<'host> {
             .enter(|| command.spawn())
             .with_context(|| format!("failed to start {line} in host {}", self.host.name()))?;
 
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let input = self.input;
         let writer = thread::spawn(move || {
             // A program may end without having read everything: no concern of the writer.
             stdin.map(|mut stdin| stdin.write_all(&input))
         });
         drop(writer);
-        Ok(Process {
-            line,
-            child,
-            reaped: false,
-            stdout: collect(stdout),
-            stderr: collect(stderr),
-        })
+        Ok(Process { line, child, reaped: false, stdout: collect(stdout), stderr: collect(stderr) })
     }
 
     /// Starts the program and waits for its end. An end after `timeout` is an error, one with any
@@ -135,10 +124,7 @@ impl<'host> Command<'host> {
 
     fn line(&self) -> String {
         let words = std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(|a| &**a));
-        words
-            .map(OsStr::to_string_lossy)
-            .collect::<Vec<_>>()
-            .join(" ")
+        words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -161,8 +147,7 @@ impl Process {
 
     /// Sends it a signal (`libc::SIGINT`, ...).
     pub fn signal(&self, signal: i32) -> anyhow::Result<()> {
-        os::signal(&self.child, signal)
-            .with_context(|| format!("failed to send signal {signal} to {}", self.line))
+        os::signal(&self.child, signal).with_context(|| format!("failed to send signal {signal} to {}", self.line))
     }
 
     /// Waits for its end; kills it after `timeout`, which is an error that shows what it wrote.
@@ -182,11 +167,7 @@ impl Process {
         bail!("does not end: {}", self.line)
     }
 
-    fn finish(
-        &mut self,
-        status: std::process::ExitStatus,
-        usage: Usage,
-    ) -> anyhow::Result<Finished> {
+    fn finish(&mut self, status: std::process::ExitStatus, usage: Usage) -> anyhow::Result<Finished> {
         // Swapped for threads that are done: `self` has a `Drop`, so its fields cannot be moved out.
         let idle = || thread::spawn(|| Ok(Vec::new()));
         Ok(Finished {
@@ -244,13 +225,7 @@ impl Finished {
     /// What the program did, for a person to read.
     #[must_use]
     pub fn transcript(&self) -> String {
-        let Self {
-            code,
-            signal,
-            stdout,
-            stderr,
-            ..
-        } = self;
+        let Self { code, signal, stdout, stderr, .. } = self;
         format!("exit code {code:?}, signal {signal:?}\n-- stdout\n{stdout}\n-- stderr\n{stderr}")
     }
 }
@@ -261,10 +236,7 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> JoinHandle<io::Result<
     thread::spawn(move || {
         let mut kept = Vec::new();
         if let Some(mut stream) = stream {
-            stream
-                .by_ref()
-                .take(OUTPUT_BYTES_MAX)
-                .read_to_end(&mut kept)?;
+            stream.by_ref().take(OUTPUT_BYTES_MAX).read_to_end(&mut kept)?;
             io::copy(&mut stream, &mut io::sink())?;
         }
         Ok(kept)

@@ -32,11 +32,7 @@ pub fn missing(needs: &[Need]) -> Option<String> {
 }
 
 /// A test for a `libtest-mimic` harness that runs if all of `needs` are there.
-pub fn trial(
-    name: &str,
-    needs: &[Need],
-    test: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
-) -> Trial {
+pub fn trial(name: &str, needs: &[Need], test: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
     let require_all = env::var_os("PORTSWEEP_TEST_REQUIRE").is_some_and(|value| value == "all");
     match decide(missing(needs), require_all) {
         Decision::Run => Trial::test(name, || test().map_err(|error| format!("{error:#}").into())),
@@ -71,9 +67,7 @@ fn lacking(name: &str, reason: String) -> Trial {
 /// The surest way to know whether a host can be made is to make one.
 fn hosts_missing() -> Option<String> {
     (program_missing("ip").or_else(|| program_missing("nft"))).or_else(|| {
-        Host::new("trial")
-            .err()
-            .map(|error| format!("root and network namespaces: {}", error.root_cause()))
+        Host::new("trial").err().map(|error| format!("root and network namespaces: {}", error.root_cause()))
     })
 }
 
@@ -81,9 +75,7 @@ fn program_missing(name: &str) -> Option<String> {
     let path = env::var_os("PATH").unwrap_or_default();
     // An ordinary user's PATH often lacks these two, where the lab looks too.
     let further = ["/usr/sbin", "/sbin"].map(Into::into);
-    let found = env::split_paths(&path)
-        .chain(further)
-        .any(|dir| dir.join(name).is_file());
+    let found = env::split_paths(&path).chain(further).any(|dir| dir.join(name).is_file());
     (!found).then(|| format!("the program {name}"))
 }
 
@@ -96,14 +88,8 @@ mod tests {
         let missing = || Some("the program x".to_owned());
         assert_eq!(decide(None, false), Decision::Run);
         assert_eq!(decide(None, true), Decision::Run);
-        assert_eq!(
-            decide(missing(), false),
-            Decision::Ignore("the program x".to_owned())
-        );
-        assert_eq!(
-            decide(missing(), true),
-            Decision::Fail("the program x".to_owned())
-        );
+        assert_eq!(decide(missing(), false), Decision::Ignore("the program x".to_owned()));
+        assert_eq!(decide(missing(), true), Decision::Fail("the program x".to_owned()));
     }
 
     #[test]
