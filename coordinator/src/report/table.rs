@@ -1,0 +1,247 @@
+//! The report for people: nmap's table per host, then what there was in all. At most 80 columns wide, long names excepted.
+//!
+//! Colours are written always; the caller's `anstream` takes them away where they do not belong: everywhere but
+//! on a terminal, and where `NO_COLOR` is set.
+
+use super::facts::{STATES, ScanFacts};
+use super::json::{first_rtt_us, not_shown};
+use super::quantity::{duration, grouped, round_trip};
+use super::{Places, Rows};
+use coordinator_core::host::{Host, Place};
+use protocol::port::service_name;
+use protocol::probe::{Outcome, ProbeKind, Reason, State};
+use std::io::{self, Write};
+
+/// What a terminal shows without being widened.
+const COLUMNS: usize = 80;
+
+const BOLD: &str = "\x1b[1m";
+const GREEN: &str = "\x1b[32m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Writes every host that gave a sign of life, then the summary.
+///
+/// # Errors
+/// If `out` cannot be written or the rows cannot be read.
+pub fn write(out: &mut dyn Write, facts: &ScanFacts, rows: &mut dyn Rows) -> io::Result<()> {
+    let mut places = Places::default();
+    rows.for_each(&mut |host| {
+        places.add(host);
+        write_host(out, facts, host)
+    })?;
+    if places.hosts > 0 && !asks_ports(facts) {
+        writeln!(out)?;
+    }
+    write_summary(out, facts, places)
+}
+
+/// Writes the table of a host; nothing for one that gave no sign of life. Where only `ping` was asked, that is one line.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn write_host(out: &mut dyn Write, facts: &ScanFacts, host: &Host) -> io::Result<()> {
+    let Place::Host(reason) = host.place() else {
+        return Ok(());
+    };
+    let life = life(host, reason);
+    if !asks_ports(facts) {
+        return writeln!(out, "{} is {GREEN}up{PLAIN} ({life})", title(facts, host));
+    }
+    writeln!(out, "{BOLD}portsweep report for {}{PLAIN}", title(facts, host))?;
+    writeln!(out, "Host is {GREEN}up{PLAIN} ({life})")?;
+    let counted: Vec<_> = not_shown(host).map(counted).collect();
+    if !counted.is_empty() {
+        write_list(out, "Not shown: ", &counted)?;
+    }
+    write_ports(out, host)?;
+    writeln!(out)
+}
+
+/// Writes what there was in all.
+///
+/// # Errors
+/// If `out` cannot be written.
+pub fn write_summary(out: &mut dyn Write, facts: &ScanFacts, places: Places) -> io::Result<()> {
+    let Places { hosts, silent, not_probed } = places;
+    let shown = |count: u64| grouped(u128::from(count));
+    let mut found = vec![format!("{} up", shown(hosts)), format!("{} silent", shown(silent))];
+    if not_probed > 0 {
+        found.push(format!("{} not probed", shown(not_probed)));
+    }
+    let addresses = counted_word(places.total(), "address", "addresses");
+    let head = format!("{addresses} in {}: ", duration(facts.elapsed));
+    write_list(out, &head, &found)?;
+
+    let counts = &facts.counts;
+    let states = STATES.map(|state| (state, counts.in_state(state)));
+    let states = states.into_iter().filter(|&(_, count)| count > 0);
+    let mut states: Vec<_> = states.map(|(state, count)| format!("{} {state}", shown(count))).collect();
+    if states.is_empty() {
+        states.push("none probed".to_owned());
+    }
+    let head = counted_word(counts.targets(), "target", "targets");
+    write_list(out, &format!("{head}: "), &states)?;
+
+    let causes: Vec<_> = counts.not_probed().map(|(cause, count)| format!("{} {cause}", shown(count))).collect();
+    if !causes.is_empty() {
+        let missing = counts.targets() - counts.probed();
+        let head = counted_word(missing, "target", "targets");
+        write_list(out, &format!("{YELLOW}Not probed{PLAIN}: {head}: "), &causes)?;
+    }
+    writeln!(out, "Scan {}: {}", facts.id, facts.status.as_str())
+}
+
+fn asks_ports(facts: &ScanFacts) -> bool {
+    facts.kinds.contains(&ProbeKind::Tcp)
+}
+
+/// The address, with the names that were typed for it before it.
+fn title(facts: &ScanFacts, host: &Host) -> String {
+    match facts.names.get(&host.address).map(Vec::as_slice) {
+        None | Some([]) => host.address.to_string(),
+        Some(names) => format!("{} ({})", names.join(", ").escape_default(), host.address),
+    }
+}
+
+fn life(host: &Host, reason: Reason) -> String {
+    match first_rtt_us(host) {
+        Some(rtt_us) => format!("{reason}, {}", round_trip(rtt_us)),
+        None => reason.to_string(),
+    }
+}
+
+/// `998 closed (conn-refused)`.
+fn counted((outcome, count): (Outcome, u64)) -> String {
+    let state = match outcome.state() {
+        State::NotProbed => "not probed",
+        state => state.as_str(),
+    };
+    format!("{} {state} ({})", grouped(u128::from(count)), outcome.why())
+}
+
+fn counted_word(count: u64, one: &str, many: &str) -> String {
+    let word = if count == 1 { one } else { many };
+    format!("{} {word}", grouped(u128::from(count)))
+}
+
+/// nmap's columns, as wide as what stands in them.
+fn write_ports(out: &mut dyn Write, host: &Host) -> io::Result<()> {
+    let open = host.open.iter().map(|open| (open.port, Outcome::OPEN));
+    let others = host.groups.iter().flat_map(|group| group.ports.iter().map(|&port| (port, group.outcome)));
+    let mut ports: Vec<_> = open.chain(others).collect();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    ports.sort_unstable();
+    let rows: Vec<_> = ports
+        .into_iter()
+        .map(|(port, outcome)| {
+            let service = service_name(port).unwrap_or("unknown");
+            (format!("{port}/{}", ProbeKind::Tcp), outcome, service)
+        })
+        .collect();
+    let width = |head: &str, of: &dyn Fn(&(String, Outcome, &str)) -> usize| {
+        rows.iter().map(of).max().unwrap_or(0).max(head.len())
+    };
+    let port_width = width("PORT", &|row| row.0.len());
+    let state_width = width("STATE", &|row| row.1.state().as_str().len());
+    let service_width = width("SERVICE", &|row| row.2.len());
+    writeln!(out, "{BOLD}{:port_width$} {:state_width$} {:service_width$} REASON{PLAIN}", "PORT", "STATE", "SERVICE")?;
+    for (port, outcome, service) in &rows {
+        let state = outcome.state();
+        let colour = colour(state);
+        let why = outcome.why();
+        writeln!(out, "{port:port_width$} {colour}{state:state_width$}{PLAIN} {service:service_width$} {why}")?;
+    }
+    Ok(())
+}
+
+const fn colour(state: State) -> &'static str {
+    match state {
+        State::Open | State::Up => GREEN,
+        State::Closed | State::Down => RED,
+        State::Filtered | State::NotProbed => YELLOW,
+    }
+}
+
+/// Writes `head` and the items with commas, over as many lines as they need.
+fn write_list(out: &mut dyn Write, head: &str, items: &[String]) -> io::Result<()> {
+    let escapes: usize = [YELLOW, PLAIN].iter().map(|code| head.matches(code).count() * code.len()).sum();
+    let mut column = head.len() - escapes;
+    write!(out, "{head}")?;
+    for (place, item) in items.iter().enumerate() {
+        let comma = if place + 1 < items.len() { "," } else { "" };
+        let width = item.len() + comma.len();
+        if place > 0 {
+            if column + 1 + width > COLUMNS {
+                write!(out, "\n  ")?;
+                column = 2;
+            } else {
+                write!(out, " ")?;
+                column += 1;
+            }
+        }
+        write!(out, "{item}{comma}")?;
+        column += width;
+    }
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+    use coordinator_core::host::Host;
+
+    fn plain(facts: &ScanFacts, mut rows: &[Host]) -> String {
+        let mut text = Vec::new();
+        write(&mut text, facts, &mut rows).unwrap();
+        String::from_utf8(anstream::adapter::strip_bytes(&text).into_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_sample_looks_as_it_did() {
+        let (facts, rows) = sample::mixed();
+        let expected = include_str!("testdata/mixed.txt");
+        assert_eq!(plain(&facts, &rows), expected);
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_terminal() {
+        for (facts, rows) in [sample::mixed(), sample::every_cause(), sample::pinged(300)] {
+            for line in plain(&facts, &rows).lines() {
+                assert!(line.chars().count() <= COLUMNS, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_host_leaves_a_summary() {
+        let (facts, rows) = sample::pinged(0);
+        assert_eq!(
+            plain(&facts, &rows),
+            "2 addresses in 3.2 s: 0 up, 2 silent\n2 targets: 2 down\n\
+             Scan 01934567-89ab-7cde-8f01-23456789abcd: done\n"
+        );
+    }
+
+    #[test]
+    fn where_only_ping_was_asked_a_host_is_one_line() {
+        let (facts, rows) = sample::pinged(300);
+        let text = plain(&facts, &rows);
+        assert_eq!(text.lines().filter(|line| line.contains(" is up (")).count(), 300);
+        assert_eq!(text.lines().count(), 300 + 1 + 3);
+        assert!(text.starts_with("192.0.2.1 is up (echo-reply, 0.42 ms)\n"), "{text}");
+    }
+
+    #[test]
+    fn colours_frame_states_and_never_shift_columns() {
+        let (facts, rows) = sample::mixed();
+        let mut text = Vec::new();
+        write(&mut text, &facts, &mut &rows[..]).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("22/tcp    \x1b[32mopen    \x1b[0m ssh"), "{text}");
+    }
+}
