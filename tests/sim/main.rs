@@ -29,8 +29,8 @@ fn crashes_of_either_side_at_any_moment_change_nothing_of_the_result() {
             Err(broken) => panic!("seed {seed}: {broken}\n{}", replay(seed)),
         }
     }
-    println!("{} seeds: {reached:?}", seeds().len());
-    if seeds().len() > 100 {
+    println!("{} seeds: {reached:?}", seeds().count());
+    if seeds().count() > 100 {
         let missing = reached.missing();
         assert!(missing.is_empty(), "this run never reached: {missing:?}");
     }
@@ -39,7 +39,8 @@ fn crashes_of_either_side_at_any_moment_change_nothing_of_the_result() {
 #[test]
 fn an_undisturbed_run_probes_every_target_once() {
     for seed in seeds().take(50) {
-        let ran = run(seed, Faults::none(), None).unwrap_or_else(|broken| panic!("seed {seed}: {broken}\n{}", replay(seed)));
+        let ran =
+            run(seed, Faults::none(), None).unwrap_or_else(|broken| panic!("seed {seed}: {broken}\n{}", replay(seed)));
         assert_eq!(ran.sent, ran.targets, "seed {seed}: nothing failed, so nothing needed a second try");
     }
 }
@@ -56,7 +57,8 @@ fn the_same_seed_gives_the_same_log() {
 #[test]
 fn every_deliberate_bug_is_caught() {
     for &bug in Bug::ALL {
-        let caught = (0..600).find_map(|seed| run(seed, Faults::drawn(seed), Some(bug)).err().map(|broken| (seed, broken)));
+        let caught =
+            (0..600).find_map(|seed| run(seed, Faults::drawn(seed), Some(bug)).err().map(|broken| (seed, broken)));
         match caught {
             Some((seed, broken)) => println!("{bug:?}: caught by seed {seed}: {broken}"),
             None => panic!("{bug:?} survived 600 seeds: an oracle is missing, or the rule is not needed"),

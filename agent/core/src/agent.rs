@@ -1,0 +1,391 @@
+//! The agent's root machine: right, window, leases and unacknowledged reports, for all probe kinds.
+//!
+//! Invariants:
+//! - A1: a probe is handed out only while the right lasts, with the right's end beside it.
+//! - A2: a target is in flight at most once per lease, and its first outcome stays.
+//! - A3: a lease ends in exactly one report, or is dropped because the right ended or the coordinator said so.
+//! - A4: a report is kept until it is answered, and sent again in every session until then.
+//! - A5: no more than the window is in flight.
+
+use crate::attempt::{Batch, Probe, Settled};
+use crate::lease::Lease;
+use crate::right::Right;
+use crate::speed::Speed;
+use crate::unacknowledged::Unacknowledged;
+use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
+use protocol::message::{AgentMessage, Claim, Control, CoordinatorMessage, Grant, Hello, PingMethod, Run, Welcome};
+use protocol::plan::SHARD_TARGETS_MAX;
+use protocol::probe::{Cause, Outcome, ProbeKind};
+use protocol::range_set::AddressSet;
+use protocol::time::Time;
+use protocol::version::SPOKEN;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// How much work an agent has in hand: its link may be slow to bring more, and a lost agent loses no more than this.
+const WORK_IN_HAND: Duration = Duration::from_secs(3);
+/// How much work a shard is.
+const SHARD_WORK: Duration = Duration::from_millis(750);
+/// The fewest targets that a shard is asked to have: below, the reports cost more than the probes.
+const SHARD_TARGETS_MIN: u64 = 256;
+/// The most probes in one batch.
+const BATCH_PROBES_MAX: usize = 256;
+
+/// Who this agent is, and what it can.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its name.
+    pub name: AgentName,
+    /// The place in the network it sees from.
+    pub vantage: AgentName,
+    /// This process.
+    pub instance: InstanceId,
+    /// The version of its software.
+    pub software: String,
+    /// How it asks for life.
+    pub ping_method: PingMethod,
+    /// What it may probe.
+    pub allow: AddressSet,
+    /// The most probes that this machine can have in flight.
+    pub window_max: u32,
+}
+
+/// What happens to the agent.
+#[derive(Debug)]
+pub enum Input {
+    /// A session is there, with nothing said.
+    Connected,
+    /// It is gone.
+    Disconnected,
+    /// The coordinator said something.
+    Message(Box<CoordinatorMessage>),
+    /// Probes came back.
+    Settled(Vec<Settled>),
+    /// This process is to end: report what there is, take no more.
+    Drain,
+}
+
+/// What the agent wants done, in this order.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Tell the coordinator.
+    Send(Box<AgentMessage>),
+    /// Have these probes made.
+    Probe(Batch),
+    /// Tell those who probe what holds for a scan.
+    Control(Control),
+    /// Close the session and dial again.
+    Redial,
+    /// There is nothing left to do, and nothing unreported: the process may end.
+    Finished,
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Session {
+    None,
+    HelloSent,
+    Open,
+}
+
+/// The agent. See the contract at the head of this crate.
+pub struct Agent {
+    identity: Identity,
+    session: Session,
+    right: Right,
+    renew_every: Duration,
+    renewed_at: Time,
+    /// Targets of the last claim that were not granted since.
+    asked: u64,
+    leases: BTreeMap<Epoch, Lease>,
+    /// Whose turn it is.
+    turns: VecDeque<Epoch>,
+    in_flight: u32,
+    controls: BTreeMap<ScanId, Run>,
+    unacknowledged: Unacknowledged,
+    speed: Speed,
+    draining: bool,
+    finished: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Agent {
+    /// An agent without session or work.
+    #[must_use]
+    pub fn new(now: Time, identity: Identity) -> Self {
+        // Until it is measured: a window of silent targets a second.
+        let speed = Speed::new(now, f64::from(identity.window_max));
+        Self {
+            identity,
+            session: Session::None,
+            right: Right::default(),
+            renew_every: Duration::from_secs(1),
+            renewed_at: now,
+            asked: 0,
+            leases: BTreeMap::new(),
+            turns: VecDeque::new(),
+            in_flight: 0,
+            controls: BTreeMap::new(),
+            unacknowledged: Unacknowledged::default(),
+            speed,
+            draining: false,
+            finished: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input in.
+    pub fn handle_input(&mut self, now: Time, input: Input) {
+        self.end_right(now);
+        match input {
+            Input::Connected => self.hello(),
+            Input::Disconnected => (self.session, self.asked) = (Session::None, 0),
+            Input::Message(message) => self.message(now, *message),
+            Input::Settled(settled) => self.settled(now, &settled),
+            Input::Drain => self.drain(),
+        }
+        self.advance(now);
+    }
+
+    /// Lets the time act.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.end_right(now);
+        if self.session == Session::Open && self.renewed_at + self.renew_every <= now {
+            let number = self.right.sent(now);
+            self.renewed_at = now;
+            self.send(AgentMessage::Renew { number });
+        }
+        self.advance(now);
+    }
+
+    /// What to do next; until `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let renewal = (self.session == Session::Open).then(|| self.renewed_at + self.renew_every);
+        renewal.into_iter().chain(self.right.ends_at()).min()
+    }
+
+    /// The epochs of the leases that it works on.
+    pub fn leases(&self) -> impl Iterator<Item = Epoch> + '_ {
+        self.leases.keys().copied()
+    }
+
+    fn send(&mut self, message: AgentMessage) {
+        if self.session != Session::None {
+            self.outputs.push_back(Output::Send(Box::new(message)));
+        }
+    }
+
+    /// The right ended: drop the leases, keep the unacknowledged reports, dial and say hello.
+    fn end_right(&mut self, now: Time) {
+        if self.right.ends_at().is_some_and(|ends_at| ends_at <= now) {
+            self.right.end();
+            self.leases.clear();
+            self.turns.clear();
+            if self.session != Session::None {
+                (self.session, self.asked) = (Session::None, 0);
+                self.outputs.push_back(Output::Redial);
+            }
+        }
+    }
+
+    fn hello(&mut self) {
+        self.session = Session::HelloSent;
+        self.asked = 0;
+        let holds = self.leases.keys().copied().chain(self.unacknowledged.iter().map(|report| report.epoch)).collect();
+        self.send(AgentMessage::Hello(Hello {
+            versions: SPOKEN,
+            agent: self.identity.name.clone(),
+            instance: self.identity.instance,
+            vantage: self.identity.vantage.clone(),
+            software: self.identity.software.clone(),
+            kinds: ProbeKind::ALL.to_vec(),
+            ping_method: self.identity.ping_method,
+            allow: self.identity.allow.clone(),
+            holds,
+        }));
+    }
+
+    fn message(&mut self, now: Time, message: CoordinatorMessage) {
+        match (self.session, message) {
+            (Session::HelloSent, CoordinatorMessage::Welcome(welcome)) => self.welcome(now, welcome),
+            (Session::Open, CoordinatorMessage::Grant(grant)) => self.granted(now, grant),
+            (Session::Open, CoordinatorMessage::Answered { number }) => self.right.answered(number),
+            (Session::Open, CoordinatorMessage::Committed { epoch, .. }) => {
+                self.unacknowledged.settle(epoch);
+            }
+            (Session::Open, CoordinatorMessage::Control(control)) => self.control(control),
+            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.report(epoch, Cause::Interrupted),
+            (Session::Open, CoordinatorMessage::Finished) => self.draining = true,
+            (_, CoordinatorMessage::Refused { .. }) => self.redial(),
+            (Session::None, _) => {}
+            (Session::HelloSent | Session::Open, _) => self.redial(),
+        }
+    }
+
+    fn redial(&mut self) {
+        (self.session, self.asked) = (Session::None, 0);
+        self.outputs.push_back(Output::Redial);
+    }
+
+    fn welcome(&mut self, now: Time, welcome: Welcome) {
+        self.session = Session::Open;
+        self.right.session_began(Duration::from_millis(u64::from(welcome.ttl_ms)));
+        self.renew_every = Duration::from_millis(u64::from(welcome.renew_every_ms.max(1)));
+        self.renewed_at = now;
+        self.leases.retain(|epoch, _| welcome.keep.contains(epoch));
+        self.turns.retain(|epoch| welcome.keep.contains(epoch));
+        for control in welcome.controls {
+            self.control(control);
+        }
+        let again: Vec<_> = self.unacknowledged.iter().cloned().collect();
+        for report in again {
+            self.send(AgentMessage::Report(report));
+        }
+        let number = self.right.sent(now);
+        self.send(AgentMessage::Renew { number });
+    }
+
+    /// Takes a grant if all hold: 1. it keeps its bounds; 2. every address is allowed here; 3. the right lasts; 4. it is new.
+    /// One that breaks 1 or 2 costs the session: it is refused whole.
+    fn granted(&mut self, now: Time, grant: Grant) {
+        let mut asked = AddressSet::new();
+        let whole = grant.cohort.addresses().ranges().all(|(first, last)| asked.insert_range(first, last).is_ok());
+        let allowed = whole && asked.is_subset(&self.identity.allow);
+        if !grant.is_sound() || !allowed {
+            return self.redial();
+        }
+        self.asked = self.asked.saturating_sub(u64::from(grant.covered()));
+        if self.leases.is_empty() {
+            self.speed.idle(now);
+        }
+        if self.right.lasts(now) && !self.leases.contains_key(&grant.epoch) {
+            self.turns.push_back(grant.epoch);
+            self.leases.insert(grant.epoch, Lease::new(grant));
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        self.controls.insert(control.scan, control.run);
+        if control.run == Run::Stop {
+            let stopped: Vec<_> = self
+                .leases
+                .values()
+                .map(Lease::grant)
+                .filter(|grant| grant.scan == control.scan)
+                .map(|grant| grant.epoch)
+                .collect();
+            for epoch in stopped {
+                self.report(epoch, Cause::Interrupted);
+            }
+        }
+        self.send(AgentMessage::Acknowledge { scan: control.scan, version: control.version });
+        self.outputs.push_back(Output::Control(control));
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        let all: Vec<_> = self.leases.keys().copied().collect();
+        for epoch in all {
+            self.report(epoch, Cause::Interrupted);
+        }
+    }
+
+    /// Ends a lease: what is known is reported, the rest is `not-probed`.
+    fn report(&mut self, epoch: Epoch, cause: Cause) {
+        let Some(lease) = self.leases.remove(&epoch) else { return };
+        self.turns.retain(|&turn| turn != epoch);
+        let report = lease.into_report(cause);
+        self.unacknowledged.keep(report.clone());
+        if self.session == Session::Open {
+            self.send(AgentMessage::Report(report));
+        }
+    }
+
+    fn settled(&mut self, now: Time, settled: &[Settled]) {
+        self.in_flight = self.in_flight.saturating_sub(u32::try_from(settled.len()).unwrap_or(u32::MAX));
+        let mut counted = 0;
+        for one in settled {
+            let Some(lease) = self.leases.get_mut(&one.id.epoch) else { continue };
+            // Refused before the send because the batch was old; the right may have been renewed since.
+            if one.outcome == Outcome::not_probed(Cause::Interrupted) {
+                lease.put_back(one.id);
+                continue;
+            }
+            counted += u64::from(lease.settle(one));
+            if lease.open() == 0 {
+                self.report(one.id.epoch, Cause::InternalError);
+            }
+        }
+        self.speed.settled(now, counted);
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.fill(now);
+        self.claim(now);
+        if self.draining && self.leases.is_empty() && self.unacknowledged.is_empty() && !self.finished {
+            self.finished = true;
+            self.send(AgentMessage::Leaving);
+            self.outputs.push_back(Output::Finished);
+        }
+    }
+
+    /// Hands out probes while all hold: 1. the right lasts; 2. reports have room; 3. the window has room; 4. a lease of a scan that runs
+    /// has a target waiting. Leases take turns, a probe each.
+    fn fill(&mut self, now: Time) {
+        let Some(right_ends_at) =
+            self.right.ends_at().filter(|_| self.right.lasts(now) && !self.unacknowledged.is_full())
+        else {
+            return;
+        };
+        let mut batches: BTreeMap<ProbeKind, Vec<Probe>> = BTreeMap::new();
+        let mut idle = 0;
+        while idle < self.turns.len() {
+            let Some(epoch) = self.turns.pop_front() else { break };
+            self.turns.push_back(epoch);
+            let Some(lease) = self.leases.get_mut(&epoch) else { continue };
+            let runs = self.controls.get(&lease.grant().scan).is_none_or(|run| *run == Run::Go);
+            let room = self.in_flight < lease.grant().options.window.min(self.identity.window_max);
+            match lease.next_probe_if(runs && room) {
+                Some(probe) => {
+                    idle = 0;
+                    self.in_flight += 1;
+                    batches.entry(probe.target.slot.kind()).or_default().push(probe);
+                }
+                None => idle += 1,
+            }
+        }
+        for (kind, probes) in batches {
+            for probes in probes.chunks(BATCH_PROBES_MAX) {
+                self.outputs.push_back(Output::Probe(Batch { kind, right_ends_at, probes: probes.to_vec() }));
+            }
+        }
+    }
+
+    /// Claims if all hold: 1. the session is open; 2. it is not to end; 3. what it has in hand and asked for already is less than two thirds
+    /// of what it settles in [`WORK_IN_HAND`]. A claim replaces the one before.
+    fn claim(&mut self, now: Time) {
+        if self.session != Session::Open || self.draining {
+            return;
+        }
+        let want = self.speed.targets_in(WORK_IN_HAND).max(SHARD_TARGETS_MIN);
+        let held: u64 = self.leases.values().map(|lease| u64::from(lease.open())).sum();
+        if (held + self.asked) * 3 >= want * 2 {
+            return;
+        }
+        let targets = u32::try_from(want - held).unwrap_or(u32::MAX);
+        let each = self.speed.targets_in(SHARD_WORK).clamp(SHARD_TARGETS_MIN, u64::from(SHARD_TARGETS_MAX));
+        self.asked = u64::from(targets);
+        self.renewed_at = now;
+        let number = self.right.sent(now);
+        self.send(AgentMessage::Claim(Claim {
+            number,
+            targets,
+            targets_each: u32::try_from(each).unwrap_or(SHARD_TARGETS_MAX),
+        }));
+    }
+}

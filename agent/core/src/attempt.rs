@@ -1,0 +1,48 @@
+//! A probe on its way: what the machine hands to a supervisor, and what comes back.
+
+use protocol::id::Epoch;
+use protocol::probe::{Outcome, ProbeKind, Target};
+use protocol::time::Time;
+use std::time::Duration;
+
+/// Names a probe in flight: a target of a lease. A target is in flight at most once per lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeId {
+    /// The lease.
+    pub epoch: Epoch,
+    /// The target's index in the lease's cohort.
+    pub index: u32,
+}
+
+/// One try at one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its name.
+    pub id: ProbeId,
+    /// Whom to ask, and what.
+    pub target: Target,
+    /// How long to wait for an answer.
+    pub timeout: Duration,
+}
+
+/// Probes of one kind, to be sent together. No message per probe: one per batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Their kind.
+    pub kind: ProbeKind,
+    /// The end of the right: nothing of the batch may be sent from then on. Checked again before each send.
+    pub right_ends_at: Time,
+    /// The probes.
+    pub probes: Vec<Probe>,
+}
+
+/// What became of a probe. Each probe that was handed out gets exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Which.
+    pub id: ProbeId,
+    /// What was found, or why nothing was.
+    pub outcome: Outcome,
+    /// The time between sending and answer, where there was one.
+    pub rtt: Option<Duration>,
+}

@@ -1,0 +1,363 @@
+//! Sessions, instances and their rights: who may probe, and who gets what.
+
+use super::{Coordinator, Event, Lease, Output, Pending, SessionId};
+use crate::coordinator::scan::{Resumed, Scan};
+use crate::settings::Settings;
+use crate::store::{AgentFacts, LeaseOrder, Shard, StoreRequest};
+use protocol::id::{Epoch, InstanceId, ScanId};
+use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, Hello, Welcome};
+use protocol::time::Time;
+use protocol::version::SPOKEN;
+
+pub(super) struct Session {
+    /// Who said hello on it.
+    pub(super) instance: Option<InstanceId>,
+    pub(super) heard_at: Time,
+    /// The number of its last claim or renewal.
+    pub(super) last_number: u64,
+}
+
+pub(super) struct Instance {
+    facts: Option<AgentFacts>,
+    pub(super) session: Option<SessionId>,
+    /// When its right is over for the coordinator. `None` while it was never given one.
+    pub(super) right_ends_at: Option<Time>,
+    /// How many targets it wants that it was not given.
+    wants: u64,
+    each: u32,
+}
+
+impl Coordinator {
+    /// A coordinator that goes on with what a store holds. Instances that hold leases are waited for as long as their rights may
+    /// last, unless `rights_ended`: those of a process that is known to be dead.
+    pub fn resume(settings: Settings, now: Time, scans: &[Resumed], rights_ended: bool) -> Self {
+        let mut coordinator = Self::new(settings);
+        for resumed in scans {
+            let Some(scan) = Scan::resume(resumed) else {
+                debug_assert!(false, "scan {} does not fit together", resumed.record.id);
+                continue;
+            };
+            let id = resumed.record.id;
+            coordinator.scans.insert(id, scan);
+            for lease in &resumed.leases {
+                coordinator.leases.insert(lease.epoch, Lease { scan: id, shard: lease.shard, holder: lease.holder });
+                if let Some(holder) = lease.holder {
+                    let right_ends_at = Some(if rights_ended { now } else { now + settings.ttl + settings.margin });
+                    coordinator
+                        .instances
+                        .insert(holder, Instance { facts: None, session: None, right_ends_at, wants: 0, each: 0 });
+                }
+            }
+        }
+        coordinator.end_rights(now);
+        coordinator.advance(now);
+        coordinator
+    }
+
+    /// Ends every right whose time is up: closes the session, takes the leases back. It is never answered again.
+    pub(super) fn end_rights(&mut self, now: Time) {
+        let ended: Vec<_> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| instance.right_ends_at.is_some_and(|at| at <= now))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in ended {
+            self.counters.rights_ended += 1;
+            if let Some(session) = self.instances.get(&id).and_then(|instance| instance.session) {
+                self.close(session);
+            }
+            self.instances.remove(&id);
+            let held: Vec<_> =
+                self.leases.iter().filter(|(_, lease)| lease.holder == Some(id)).map(|(&epoch, _)| epoch).collect();
+            self.release(held, true);
+            for scan in self.scans.values_mut() {
+                scan.disown(id);
+            }
+        }
+    }
+
+    pub(super) fn message(&mut self, now: Time, id: SessionId, message: AgentMessage) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.heard_at = now;
+        match (session.instance, message) {
+            (None, AgentMessage::Hello(hello)) => self.hello(now, id, hello),
+            (None, _) => self.refuse(id, "the first frame of a session is hello"),
+            (Some(_), AgentMessage::Hello(_)) => self.refuse(id, "a session has one hello"),
+            (Some(instance), AgentMessage::Claim(claim)) => self.claim(now, id, instance, claim),
+            (Some(instance), AgentMessage::Renew { number }) => {
+                self.renew(now, id, instance, number);
+            }
+            (Some(_), AgentMessage::Report(report)) => self.report(id, report),
+            (Some(_), AgentMessage::Acknowledge { .. }) => {}
+            (Some(_), AgentMessage::Leaving) => self.close(id),
+        }
+    }
+
+    /// Hello is level-triggered: what the instance does not say it holds, it let go; what it should not hold, it is told to drop.
+    fn hello(&mut self, now: Time, id: SessionId, hello: Hello) {
+        let Some(version) = SPOKEN.meet(hello.versions) else {
+            let older = if hello.versions.newest < SPOKEN.oldest { "agent" } else { "coordinator" };
+            let reason = format!(
+                "the agent speaks protocol version {}, the coordinator {SPOKEN}: upgrade the {older}",
+                hello.versions
+            );
+            return self.refuse(id, &reason);
+        };
+        let known = self.instances.entry(hello.instance).or_insert(Instance {
+            facts: None,
+            session: None,
+            right_ends_at: None,
+            wants: 0,
+            each: 0,
+        });
+        known.facts = Some(AgentFacts {
+            name: hello.agent.to_string(),
+            vantage: hello.vantage.to_string(),
+            software: hello.software,
+            ping_method: hello.ping_method,
+        });
+        if let Some(older) = known.session.replace(id).filter(|&older| older != id) {
+            self.sessions.remove(&older);
+            self.outputs.push_back(Output::Close(older));
+        }
+        if let Some(known) = self.instances.get_mut(&hello.instance) {
+            (known.wants, known.each) = (0, 0);
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            (session.instance, session.last_number, session.heard_at) = (Some(hello.instance), 0, now);
+        }
+        let ours: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.holder == Some(hello.instance))
+            .map(|(&epoch, _)| epoch)
+            .collect();
+        let (keep, let_go): (Vec<_>, Vec<_>) = ours.into_iter().partition(|epoch| hello.holds.contains(epoch));
+        self.release(let_go, false);
+        let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        let welcome = Welcome {
+            version,
+            ttl_ms: millis(self.settings.ttl),
+            renew_every_ms: millis(self.settings.renew_every),
+            keep,
+            controls: self.controls(),
+        };
+        self.send(id, CoordinatorMessage::Welcome(welcome));
+    }
+
+    /// Renews a right if both hold: 1. the number rises within the session; 2. the right has not ended (see `end_rights`, which
+    /// ran before). True if renewed. Answered at once, never behind the store.
+    fn renew(&mut self, now: Time, id: SessionId, instance: InstanceId, number: u64) -> bool {
+        let rises = self.sessions.get_mut(&id).is_some_and(|session| {
+            let rises = number > session.last_number;
+            session.last_number = session.last_number.max(number);
+            rises
+        });
+        let Some(known) = self.instances.get_mut(&instance).filter(|known| rises && known.session == Some(id)) else {
+            self.refuse(id, "the numbers of claims and renewals rise");
+            return false;
+        };
+        known.right_ends_at = Some(now + self.settings.ttl + self.settings.margin);
+        self.send(id, CoordinatorMessage::Answered { number });
+        true
+    }
+
+    fn claim(&mut self, now: Time, id: SessionId, instance: InstanceId, claim: Claim) {
+        if self.renew(now, id, instance, claim.number)
+            && let Some(known) = self.instances.get_mut(&instance)
+        {
+            (known.wants, known.each) = (u64::from(claim.targets), claim.targets_each);
+        }
+    }
+
+    /// Gives work to whoever wants some, the one that has the fewest leases first.
+    pub(super) fn serve(&mut self, _now: Time) {
+        let mut claimants: Vec<_> = self
+            .instances
+            .iter()
+            .filter_map(|(&id, known)| Some((id, known.session?, known.facts.clone()?, known.wants, known.each)))
+            .filter(|(_, _, _, wants, _)| *wants > 0)
+            .map(|claimant| (self.open_leases(claimant.0), claimant))
+            .collect();
+        claimants.sort_by_key(|(open, (id, ..))| (*open, *id));
+        for (open, (instance, session, agent, wants, each)) in claimants {
+            let mut room = self.settings.leases_max.saturating_sub(open);
+            let mut left = wants;
+            let scans: Vec<_> = self.scans.keys().copied().collect();
+            for scan in scans {
+                if left == 0 || room == 0 {
+                    break;
+                }
+                let pieces = self.cut(scan, instance, left, each, room);
+                if pieces.is_empty() {
+                    continue;
+                }
+                room -= pieces.len();
+                let shards: Vec<_> = pieces.iter().map(|piece| piece.shard).collect();
+                left = left.saturating_sub(shards.iter().map(|shard| u64::from(shard.len())).sum());
+                let order = LeaseOrder {
+                    scan,
+                    holder: instance,
+                    agent: agent.clone(),
+                    cuts: pieces.iter().map(|piece| piece.cut).collect(),
+                };
+                self.ask_store(StoreRequest::Lease(order), Pending::Lease { scan, instance, session, shards });
+            }
+            if let Some(known) = self.instances.get_mut(&instance) {
+                known.wants = left;
+            }
+        }
+    }
+
+    fn cut(
+        &mut self,
+        scan: ScanId,
+        instance: InstanceId,
+        targets: u64,
+        each: u32,
+        room: usize,
+    ) -> Vec<crate::cutting::Piece> {
+        // A returned lease whose late report waits for the store is about to be settled: it is not leased again.
+        let reported = |epoch: Epoch| {
+            self.pending
+                .values()
+                .any(|pending| matches!(pending, Pending::Commit { epoch: pending, .. } if *pending == epoch))
+        };
+        let returned: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|(epoch, lease)| lease.scan == scan && lease.holder.is_none() && !reported(**epoch))
+            .map(|(&epoch, lease)| (epoch, lease.shard))
+            .collect();
+        let pieces = self
+            .scans
+            .get_mut(&scan)
+            .map(|running| running.cut(instance, targets, each, room, &returned))
+            .unwrap_or_default();
+        for piece in &pieces {
+            // Its epoch dies when the store leases it again; the requests are in one queue, so a report behind this finds it dead.
+            if let crate::store::Cut::Returned(epoch) = piece.cut {
+                self.leases.remove(&epoch);
+            }
+        }
+        pieces
+    }
+
+    /// How many leases an instance has, those on their way from the store included.
+    fn open_leases(&self, instance: InstanceId) -> usize {
+        let held = self.leases.values().filter(|lease| lease.holder == Some(instance)).count();
+        let coming: usize = self
+            .pending
+            .values()
+            .map(|pending| match pending {
+                Pending::Lease { instance: holder, shards, .. } if *holder == instance => shards.len(),
+                _ => 0,
+            })
+            .sum();
+        held + coming
+    }
+
+    /// The store made leases. They are granted if all hold: 1. the instance's right lasts (see `end_rights`); 2. the session that claimed is
+    /// its session still. Else they are taken back: nobody was told.
+    pub(super) fn leased(
+        &mut self,
+        _now: Time,
+        scan: ScanId,
+        instance: InstanceId,
+        session: SessionId,
+        shards: &[Shard],
+        epochs: &[Epoch],
+    ) {
+        let current = self.instances.get(&instance).is_some_and(|known| known.session == Some(session));
+        for (&epoch, &shard) in epochs.iter().zip(shards) {
+            self.leases.insert(epoch, Lease { scan, shard, holder: Some(instance) });
+        }
+        if !current {
+            return self.release(epochs.to_vec(), false);
+        }
+        let Some(running) = self.scans.get(&scan) else { return };
+        let grants: Vec<_> = epochs
+            .iter()
+            .zip(shards)
+            .filter_map(|(&epoch, shard)| {
+                let cohort = running.cohort(shard.cohort)?.as_ref().clone();
+                Some(Grant {
+                    epoch,
+                    scan,
+                    pass: shard.pass,
+                    cohort,
+                    lo: shard.lo,
+                    hi: shard.hi,
+                    covers: Vec::new(),
+                    options: running.options,
+                })
+            })
+            .collect();
+        for grant in grants {
+            self.send(session, CoordinatorMessage::Grant(grant));
+        }
+    }
+
+    /// Takes leases back: their epochs stay live until they are leased again.
+    fn release(&mut self, epochs: Vec<Epoch>, ended: bool) {
+        let mut by_scan: std::collections::BTreeMap<ScanId, Vec<Epoch>> = std::collections::BTreeMap::new();
+        for epoch in epochs {
+            if let Some(lease) = self.leases.get_mut(&epoch) {
+                lease.holder = None;
+                by_scan.entry(lease.scan).or_default().push(epoch);
+            }
+        }
+        for (scan, epochs) in by_scan {
+            self.ask_store(StoreRequest::Release { scan, epochs, ended }, Pending::Nothing);
+        }
+    }
+
+    /// Ends a session for a frame that broke the protocol.
+    pub(super) fn refuse(&mut self, session: SessionId, reason: &str) {
+        self.counters.refused += 1;
+        self.send(session, CoordinatorMessage::Refused { reason: reason.to_owned() });
+        self.close(session);
+    }
+
+    pub(super) fn close(&mut self, session: SessionId) {
+        if self.sessions.contains_key(&session) {
+            self.outputs.push_back(Output::Close(session));
+            self.forget_session(session);
+        }
+    }
+
+    /// A lost connection is not a lost lease: the instance stays, with what it holds, until its right ends.
+    pub(super) fn forget_session(&mut self, id: SessionId) {
+        let Some(instance) = self.sessions.remove(&id).and_then(|session| session.instance) else { return };
+        let holds = self.open_leases(instance) > 0;
+        if let Some(known) = self.instances.get_mut(&instance).filter(|known| known.session == Some(id)) {
+            (known.session, known.wants) = (None, 0);
+            if known.right_ends_at.is_none() && !holds {
+                self.instances.remove(&instance);
+            }
+        }
+    }
+
+    pub(super) fn close_cohorts(&mut self) {
+        let through: Vec<_> = self
+            .scans
+            .iter_mut()
+            .flat_map(|(&scan, running)| running.take_through().into_iter().map(move |cohort| (scan, cohort)))
+            .collect();
+        for (scan, cohort) in through {
+            self.ask_store(StoreRequest::CloseCohort(scan, cohort), Pending::CloseCohort { scan, cohort });
+        }
+    }
+
+    /// Tells agents that they may go: once no scan is left, where the settings say so.
+    pub(super) fn dismiss(&mut self) {
+        let finished = self.outputs.iter().any(|output| matches!(output, Output::Event(Event::Finished { .. })));
+        if self.settings.dismiss && finished && self.scans.is_empty() {
+            let sessions: Vec<_> = self.instances.values().filter_map(|known| known.session).collect();
+            for session in sessions {
+                self.send(session, CoordinatorMessage::Finished);
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The coordinator's machine: claims, leases, commits and rights, in memory, resting on what the store has made durable.
+//!
+//! It asks its store by [`Output::Store`] and goes on when [`Input::Stored`] answers; requests are carried out in the order in
+//! which they were asked. What it announces (a grant, a commit's reply, an event) it announces after the store's answer.
+
+mod instances;
+mod reports;
+mod scan;
+
+pub use scan::Resumed;
+
+use crate::settings::Settings;
+use crate::store::{Committed, ScanRecord, ScanStatus, Shard, StoreReply, StoreRequest};
+use instances::{Instance, Session};
+use protocol::id::{Epoch, InstanceId, ScanId};
+use protocol::message::{AgentMessage, Control, CoordinatorMessage, Run};
+use protocol::probe::{Outcome, Target};
+use protocol::time::Time;
+use scan::Scan;
+use std::collections::{BTreeMap, VecDeque};
+
+/// A connection of an agent, numbered by the shell: never the same number twice in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Names a request to the store until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// What happens to the coordinator.
+#[derive(Debug)]
+pub enum Input {
+    /// A scan is to be run.
+    Submit(ScanRecord),
+    /// A scan is to be stopped; what is known of it stays.
+    Interrupt(ScanId),
+    /// An agent connected.
+    Opened(SessionId),
+    /// A connection is gone.
+    Closed(SessionId),
+    /// An agent said something.
+    Message(SessionId, Box<AgentMessage>),
+    /// The store answered.
+    Stored(RequestId, StoreReply),
+}
+
+/// What the coordinator wants done, in this order.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Ask the store.
+    Store(RequestId, StoreRequest),
+    /// Tell an agent.
+    Send(SessionId, Box<CoordinatorMessage>),
+    /// Close a connection.
+    Close(SessionId),
+    /// Tell whoever follows a scan.
+    Event(Event),
+}
+
+/// What became known of a scan, and is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A report was taken.
+    Committed {
+        /// The scan.
+        scan: ScanId,
+        /// Open ports and live hosts in it.
+        findings: Vec<Found>,
+        /// All its outcomes, for counting.
+        outcomes: Vec<Outcome>,
+    },
+    /// The scan ended.
+    Finished {
+        /// The scan.
+        scan: ScanId,
+        /// How.
+        status: ScanStatus,
+    },
+}
+
+/// An open port or a live host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub target: Target,
+    /// What.
+    pub outcome: Outcome,
+    /// The round-trip time in microseconds.
+    pub rtt_us: u32,
+}
+
+/// How often something was refused or came to nothing. They only rise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Reports that had been taken before.
+    pub duplicate: u64,
+    /// Reports whose lease was no more.
+    pub fenced: u64,
+    /// Frames that broke the protocol, and cost their session.
+    pub refused: u64,
+    /// Rights that ended.
+    pub rights_ended: u64,
+}
+
+/// A lease as the machine knows it: the store's row, and whose scan.
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    scan: ScanId,
+    shard: Shard,
+    holder: Option<InstanceId>,
+}
+
+/// What is to be done when the store answers.
+#[derive(Debug)]
+enum Pending {
+    Lease { scan: ScanId, instance: InstanceId, session: SessionId, shards: Vec<Shard> },
+    Commit { scan: ScanId, epoch: Epoch, session: SessionId, outcomes: Vec<Outcome>, findings: Vec<Found> },
+    CloseCohort { scan: ScanId, cohort: u64 },
+    Finish { scan: ScanId, status: ScanStatus },
+    Nothing,
+}
+
+/// The coordinator. See the contract at the head of `agent-core`.
+pub struct Coordinator {
+    settings: Settings,
+    scans: BTreeMap<ScanId, Scan>,
+    leases: BTreeMap<Epoch, Lease>,
+    instances: BTreeMap<InstanceId, Instance>,
+    sessions: BTreeMap<SessionId, Session>,
+    pending: BTreeMap<RequestId, Pending>,
+    last_request: u64,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+impl Coordinator {
+    /// A coordinator of nothing.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            scans: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            last_request: 0,
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one input in.
+    pub fn handle_input(&mut self, now: Time, input: Input) {
+        self.end_rights(now);
+        match input {
+            Input::Submit(record) => self.submit(record),
+            Input::Interrupt(scan) => self.interrupt(now, scan),
+            Input::Opened(session) => {
+                self.sessions.insert(session, Session { instance: None, heard_at: now, last_number: 0 });
+            }
+            Input::Closed(session) => self.forget_session(session),
+            Input::Message(session, message) => self.message(now, session, *message),
+            Input::Stored(request, reply) => self.stored(now, request, reply),
+        }
+        self.advance(now);
+    }
+
+    /// Lets the time act.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.end_rights(now);
+        let silent: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.heard_at + self.settings.silent_after <= now)
+            .map(|(&id, _)| id)
+            .collect();
+        for session in silent {
+            self.close(session);
+        }
+        self.advance(now);
+    }
+
+    /// What to do next; until `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is wanted.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let rights = self.instances.values().filter_map(|instance| instance.right_ends_at);
+        let silences = self.sessions.values().map(|session| session.heard_at + self.settings.silent_after);
+        let stops = self.scans.values().filter_map(Scan::stops_at);
+        rights.chain(silences).chain(stops).min()
+    }
+
+    /// What was refused or came to nothing so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn stored(&mut self, now: Time, request: RequestId, reply: StoreReply) {
+        let Some(pending) = self.pending.remove(&request) else {
+            debug_assert!(false, "the store answered {request:?} twice");
+            return;
+        };
+        match (pending, reply) {
+            (Pending::Lease { scan, instance, session, shards }, StoreReply::Leased(epochs)) => {
+                self.leased(now, scan, instance, session, &shards, &epochs);
+            }
+            (Pending::Commit { scan, epoch, session, outcomes, findings }, StoreReply::Committed(committed)) => {
+                self.committed(session, scan, epoch, committed, outcomes, findings);
+            }
+            (Pending::CloseCohort { scan, cohort }, StoreReply::Done) => {
+                if let Some(scan) = self.scans.get_mut(&scan) {
+                    scan.cohort_closed(cohort);
+                }
+            }
+            (Pending::Finish { scan, status }, StoreReply::Done) => {
+                self.scans.remove(&scan);
+                self.leases.retain(|_, lease| lease.scan != scan);
+                self.outputs.push_back(Output::Event(Event::Finished { scan, status }));
+            }
+            (Pending::Nothing, StoreReply::Done) => {}
+            (pending, reply) => debug_assert!(false, "the store answered {pending:?} with {reply:?}"),
+        }
+    }
+
+    fn committed(
+        &mut self,
+        session: SessionId,
+        scan: ScanId,
+        epoch: Epoch,
+        committed: Committed,
+        outcomes: Vec<Outcome>,
+        findings: Vec<Found>,
+    ) {
+        use protocol::message::CommitReply;
+        let reply = match committed {
+            Committed::Applied => {
+                if let (Some(lease), Some(running)) = (self.leases.remove(&epoch), self.scans.get_mut(&scan)) {
+                    running.unleased(lease.shard);
+                    running.progress.add(&outcomes);
+                    self.outputs.push_back(Output::Event(Event::Committed { scan, findings, outcomes }));
+                }
+                CommitReply::Applied
+            }
+            Committed::Duplicate => {
+                self.counters.duplicate += 1;
+                CommitReply::Gone
+            }
+            Committed::Fenced => {
+                self.counters.fenced += 1;
+                CommitReply::Gone
+            }
+        };
+        self.send(session, CoordinatorMessage::Committed { epoch, reply });
+    }
+
+    /// Whatever the last input made possible: grants, closed cohorts, ended scans.
+    fn advance(&mut self, now: Time) {
+        self.close_cohorts();
+        self.serve(now);
+        self.finish_scans(now);
+        self.dismiss();
+    }
+
+    /// Tells an agent, if the session still is.
+    fn send(&mut self, session: SessionId, message: CoordinatorMessage) {
+        if self.sessions.contains_key(&session) {
+            self.outputs.push_back(Output::Send(session, Box::new(message)));
+        }
+    }
+
+    fn ask_store(&mut self, request: StoreRequest, pending: Pending) {
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
+        self.pending.insert(id, pending);
+        self.outputs.push_back(Output::Store(id, request));
+    }
+
+    fn controls(&self) -> Vec<Control> {
+        self.scans.iter().map(|(&scan, running)| control(scan, running)).collect()
+    }
+
+    fn submit(&mut self, record: ScanRecord) {
+        let Some(scan) = Scan::new(&record) else {
+            debug_assert!(false, "a record's plan was checked when it was made");
+            return;
+        };
+        self.scans.insert(record.id, scan);
+        self.ask_store(StoreRequest::CreateScan(record), Pending::Nothing);
+    }
+
+    fn interrupt(&mut self, now: Time, scan: ScanId) {
+        let stop_at = now + self.settings.stop_within;
+        let Some(running) = self.scans.get_mut(&scan) else { return };
+        if running.stop(stop_at) {
+            let control = control(scan, running);
+            let sessions: Vec<_> = self.instances.values().filter_map(|instance| instance.session).collect();
+            for session in sessions {
+                self.send(session, CoordinatorMessage::Control(control.clone()));
+            }
+        }
+    }
+
+    /// A scan is finished if all hold: 1. nothing of it waits for the store; 2. every cohort is closed, or it was stopped and
+    /// no lease has a holder or its time to stop is up.
+    fn finish_scans(&mut self, now: Time) {
+        let ended: Vec<_> = self
+            .scans
+            .iter()
+            .filter(|(id, scan)| {
+                let held = self.leases.values().any(|lease| lease.scan == **id && lease.holder.is_some());
+                let waiting = self.pending.values().any(|pending| pending.concerns(**id));
+                !scan.finishing
+                    && !waiting
+                    && (scan.is_through() || scan.stops_at().is_some_and(|at| !held || at <= now))
+            })
+            .map(|(&id, scan)| (id, scan.final_status()))
+            .collect();
+        for (id, status) in ended {
+            if let Some(scan) = self.scans.get_mut(&id) {
+                scan.finishing = true;
+            }
+            self.ask_store(StoreRequest::SetStatus(id, status), Pending::Finish { scan: id, status });
+        }
+    }
+}
+
+impl Pending {
+    /// True if the scan's account may still change by it.
+    fn concerns(&self, id: ScanId) -> bool {
+        match self {
+            Self::Lease { scan, .. }
+            | Self::Commit { scan, .. }
+            | Self::CloseCohort { scan, .. }
+            | Self::Finish { scan, .. } => *scan == id,
+            Self::Nothing => false,
+        }
+    }
+}
+
+fn control(scan: ScanId, running: &Scan) -> Control {
+    let (version, run) = if running.stops_at().is_some() { (2, Run::Stop) } else { (1, Run::Go) };
+    Control { scan, version, run, exclude: protocol::range_set::AddressSet::new() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! The coordinator's decisions, as pure and synchronous state machines, and the store they rest on.
+//!
+//! The machines obey the contract at the head of `agent-core`.
+
+pub mod coordinator;
+pub mod cutting;
+pub mod host;
+pub mod progress;
+pub mod rows;
+pub mod settings;
+pub mod store;

@@ -1,0 +1,161 @@
+//! What every store must do, as one suite that each implementation runs.
+
+use super::{AgentFacts, Commit, Committed, Cut, LeaseOrder, ScanRecord, ScanStatus, Shard, Store, StoreError};
+use protocol::chunk;
+use protocol::id::{Epoch, InstanceId, ScanId};
+use protocol::message::{Finding, PingMethod, ProbeOptions};
+use protocol::plan::{Plan, PlanParts, Slots};
+use protocol::probe::Outcome;
+use protocol::range_set::{AddressSet, RankedRanges};
+
+/// Runs the suite; `make` gives an empty store each time.
+///
+/// # Panics
+/// If the store does not conform: it is for tests.
+pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
+    scans_are_kept_and_repeated_harmlessly(&mut *make());
+    leases_are_made_all_or_none_and_epochs_rise(&mut *make());
+    a_report_counts_once_while_its_epoch_is_live(&mut *make());
+    a_returned_shard_keeps_its_epoch_until_it_is_leased_again(&mut *make());
+    a_cohort_closes_when_it_is_through(&mut *make());
+    the_audit_finds_what_is_wrong(&mut *make());
+}
+
+const SCAN: ScanId = ScanId::from_bytes([7; 16]);
+
+/// Two hosts in cohorts of one, ten ports each: cohorts of ten targets.
+fn record() -> ScanRecord {
+    let mut addresses = AddressSet::new();
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        addresses.insert(address.parse().expect("an address"));
+    }
+    let addresses = RankedRanges::try_from(&addresses).expect("two addresses");
+    let plan = PlanParts { addresses, slots: Slots::new(false, (1..=10).collect()), seed: 5 };
+    let options = ProbeOptions { timeout_ms: 900, window: 64 };
+    ScanRecord { id: SCAN, plan, options, status: ScanStatus::Running, request: "{}".into() }
+}
+
+fn agent(name: &str) -> AgentFacts {
+    AgentFacts { name: name.into(), vantage: "here".into(), software: "0".into(), ping_method: PingMethod::Icmp }
+}
+
+fn order(cuts: Vec<Cut>) -> LeaseOrder {
+    LeaseOrder { scan: SCAN, holder: InstanceId::new(1), agent: agent("a"), cuts }
+}
+
+fn shard(cohort: u64, lo: u32, hi: u32) -> Shard {
+    Shard { cohort, pass: 1, lo, hi }
+}
+
+fn cohort_at(position: u64) -> u64 {
+    Plan::try_from(record().plan).expect("a plan").cohort_at(position).expect("a cohort")
+}
+
+fn commit(epoch: Epoch, outcomes: &[Outcome]) -> Commit {
+    let findings =
+        outcomes.iter().zip(0..).filter(|(o, _)| o.is_finding()).map(|(_, index)| Finding { index, rtt_us: 1 });
+    Commit { scan: SCAN, epoch, chunk: chunk::encode(outcomes), findings: findings.collect() }
+}
+
+fn scans_are_kept_and_repeated_harmlessly(store: &mut dyn Store) {
+    store.create_scan(&record()).expect("a new scan");
+    store.create_scan(&record()).expect("the same again");
+    let other = ScanRecord { request: "other".into(), ..record() };
+    assert!(matches!(store.create_scan(&other), Err(StoreError::ScanExists(SCAN))));
+    store.set_status(SCAN, ScanStatus::Done).expect("a status");
+    assert_eq!(store.scans().expect("scans"), [ScanRecord { status: ScanStatus::Done, ..record() }]);
+    let unknown = ScanId::from_bytes([8; 16]);
+    assert!(matches!(store.set_status(unknown, ScanStatus::Done), Err(StoreError::UnknownScan(id)) if id == unknown));
+    assert!(store.leases(unknown).is_err() && store.chunks(unknown, 0).is_err() && store.audit(unknown).is_err());
+}
+
+fn leases_are_made_all_or_none_and_epochs_rise(store: &mut dyn Store) {
+    store.create_scan(&record()).expect("a new scan");
+    let (first, second) = (cohort_at(0), cohort_at(1));
+    let epochs = store
+        .lease(&order(vec![Cut::Frontier(shard(first, 0, 4)), Cut::Frontier(shard(first, 4, 10))]))
+        .expect("two leases");
+    assert!(epochs[0] < epochs[1]);
+    for wrong in [shard(first, 4, 10), shard(second, 1, 5), shard(second, 0, 11), shard(second, 0, 0), shard(9, 0, 1)] {
+        let result = store.lease(&order(vec![Cut::Frontier(shard(second, 0, 1)), Cut::Frontier(wrong)]));
+        assert!(matches!(result, Err(StoreError::Conflict(_))), "{wrong:?}: {result:?}");
+    }
+    assert_eq!(store.leases(SCAN).expect("leases").len(), 2, "none of a refused order's leases stays");
+    assert_eq!(store.cohorts(SCAN).expect("cohorts").1, 1, "nor did it open a cohort");
+    let held = store.lease(&order(vec![Cut::Returned(epochs[0])]));
+    assert!(matches!(held, Err(StoreError::Conflict(_))), "a held lease is nobody else's");
+    let next = store.lease(&order(vec![Cut::Frontier(shard(second, 0, 10))])).expect("a lease");
+    assert!(next[0] > epochs[1]);
+    store.audit(SCAN).expect("the invariants hold");
+}
+
+fn a_report_counts_once_while_its_epoch_is_live(store: &mut dyn Store) {
+    store.create_scan(&record()).expect("a new scan");
+    let epoch = store.lease(&order(vec![Cut::Frontier(shard(cohort_at(0), 0, 3))])).expect("a lease")[0];
+    let report = commit(epoch, &[Outcome::OPEN, Outcome::CLOSED, Outcome::FILTERED]);
+    assert_eq!(store.commit(&report).expect("a commit"), Committed::Applied);
+    assert_eq!(store.commit(&report).expect("again"), Committed::Duplicate);
+    let other = commit(epoch, &[Outcome::CLOSED; 3]);
+    assert_eq!(store.commit(&other).expect("the same epoch, other content"), Committed::Duplicate);
+    assert_eq!(store.commit(&commit(Epoch::new(99), &[])).expect("an epoch never given"), Committed::Fenced);
+    let chunks = store.chunks(SCAN, cohort_at(0)).expect("chunks");
+    assert_eq!((chunks.len(), &chunks[0].chunk, chunks[0].epoch), (1, &report.chunk, epoch));
+    assert_eq!(chunks[0].findings, report.findings);
+    assert!(store.leases(SCAN).expect("leases").is_empty());
+    assert_eq!(store.agents(SCAN).expect("agents"), [agent("a")]);
+    store.audit(SCAN).expect("the invariants hold");
+}
+
+fn a_returned_shard_keeps_its_epoch_until_it_is_leased_again(store: &mut dyn Store) {
+    store.create_scan(&record()).expect("a new scan");
+    let cohort = cohort_at(0);
+    let epochs = store
+        .lease(&order(vec![Cut::Frontier(shard(cohort, 0, 1)), Cut::Frontier(shard(cohort, 1, 2))]))
+        .expect("leases");
+    store.release(SCAN, &epochs, true).expect("a release");
+    store.release(SCAN, &[Epoch::new(99)], true).expect("of what is no more");
+    store.release(SCAN, &epochs, true).expect("again");
+    assert!(store.leases(SCAN).expect("leases").iter().all(|lease| lease.holder.is_none() && lease.ends == 1));
+    assert_eq!(store.commit(&commit(epochs[0], &[Outcome::OPEN])).expect("late"), Committed::Applied);
+    let again =
+        store.lease(&LeaseOrder { agent: agent("b"), ..order(vec![Cut::Returned(epochs[1])]) }).expect("leased again");
+    assert!(again[0] > epochs[1]);
+    assert_eq!(store.commit(&commit(epochs[1], &[Outcome::OPEN])).expect("too late"), Committed::Fenced);
+    assert_eq!(store.commit(&commit(again[0], &[Outcome::CLOSED])).expect("in time"), Committed::Applied);
+    assert_eq!(store.agents(SCAN).expect("agents").len(), 2);
+    assert_eq!(store.chunks(SCAN, cohort).expect("chunks").iter().map(|chunk| chunk.agent).collect::<Vec<_>>(), [0, 1]);
+    store.audit(SCAN).expect("the invariants hold");
+}
+
+fn a_cohort_closes_when_it_is_through(store: &mut dyn Store) {
+    store.create_scan(&record()).expect("a new scan");
+    let cohort = cohort_at(0);
+    let epoch = store.lease(&order(vec![Cut::Frontier(shard(cohort, 0, 9))])).expect("a lease")[0];
+    assert!(store.close_cohort(SCAN, cohort).is_err(), "it is leased");
+    store.commit(&commit(epoch, &[Outcome::CLOSED; 9])).expect("a commit");
+    assert!(store.close_cohort(SCAN, cohort).is_err(), "a target is left");
+    let last = store.lease(&order(vec![Cut::Frontier(shard(cohort, 9, 10))])).expect("a lease")[0];
+    store.commit(&commit(last, &[Outcome::CLOSED])).expect("a commit");
+    store.close_cohort(SCAN, cohort).expect("through");
+    store.close_cohort(SCAN, cohort).expect("again");
+    assert_eq!(store.cohorts(SCAN).expect("cohorts"), (vec![], 1));
+    store.audit(SCAN).expect("the invariants hold");
+}
+
+fn the_audit_finds_what_is_wrong(store: &mut dyn Store) {
+    store.create_scan(&record()).expect("a new scan");
+    let epochs = store
+        .lease(&order(vec![Cut::Frontier(shard(cohort_at(0), 0, 2)), Cut::Frontier(shard(cohort_at(0), 2, 4))]))
+        .expect("leases");
+    let broken = |store: &dyn Store| match store.audit(SCAN) {
+        Err(StoreError::Broken { invariant, .. }) => Some(invariant),
+        _ => None,
+    };
+    // The machine checks reports before it commits them; a store takes what it is told, and the audit tells.
+    store
+        .commit(&Commit { findings: vec![], ..commit(epochs[0], &[Outcome::OPEN, Outcome::CLOSED]) })
+        .expect("a commit");
+    assert_eq!(broken(store), Some("I5"));
+    store.commit(&commit(epochs[1], &[Outcome::CLOSED; 3])).expect("a commit");
+    assert!(matches!(broken(store), Some("I2" | "I5")));
+}

@@ -1,0 +1,219 @@
+//! The store in memory: the reference model. It keeps nothing after the process, and refuses what would not fit.
+
+use super::{
+    AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, Cut, LeaseOrder, LeaseRecord, ScanRecord, ScanStatus,
+    Shard, Store, StoreError,
+};
+use protocol::id::{Epoch, ScanId};
+use protocol::plan::Plan;
+use std::collections::BTreeMap;
+
+/// The largest scan it takes: half a byte a target makes 50 MB.
+pub const TARGETS_MAX: u64 = 100_000_000;
+
+/// Scans in memory. Cloning copies all: what the simulation does to remember what was durable at a crash.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    scans: BTreeMap<ScanId, Stored>,
+    last_epoch: u64,
+}
+
+#[derive(Clone)]
+struct Stored {
+    record: ScanRecord,
+    plan: Plan,
+    open: BTreeMap<u64, CohortRecord>,
+    opened: u64,
+    leases: BTreeMap<Epoch, LeaseRecord>,
+    chunks: BTreeMap<Shard, ChunkRecord>,
+    taken: BTreeMap<Epoch, ()>,
+    agents: Vec<AgentFacts>,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn stored(&self, scan: ScanId) -> Result<&Stored, StoreError> {
+        self.scans.get(&scan).ok_or(StoreError::UnknownScan(scan))
+    }
+
+    fn stored_mut(&mut self, scan: ScanId) -> Result<&mut Stored, StoreError> {
+        self.scans.get_mut(&scan).ok_or(StoreError::UnknownScan(scan))
+    }
+}
+
+impl Stored {
+    /// What a cut covers and how many rights ended on it. Takes from the frontier or from the returned lease.
+    fn take(&mut self, cut: Cut) -> Result<(Shard, u8), StoreError> {
+        match cut {
+            Cut::Returned(epoch) => match self.leases.get(&epoch) {
+                Some(lease) if lease.holder.is_none() => {
+                    let taken = (lease.shard, lease.ends);
+                    self.leases.remove(&epoch);
+                    Ok(taken)
+                }
+                _ => Err(StoreError::Conflict(cut)),
+            },
+            Cut::Frontier(shard) => {
+                let opens = !self.open.contains_key(&shard.cohort);
+                if opens && self.plan.cohort_at(self.opened) != Some(shard.cohort) {
+                    return Err(StoreError::Conflict(cut));
+                }
+                let fits = self.plan.cohort_len(shard.cohort).is_some_and(|len| shard.lo < shard.hi && shard.hi <= len);
+                let new = CohortRecord { number: shard.cohort, pass: 1, frontier: 0 };
+                let record = self.open.entry(shard.cohort).or_insert(new);
+                if !fits || record.frontier != shard.lo || record.pass != shard.pass {
+                    return Err(StoreError::Conflict(cut));
+                }
+                record.frontier = shard.hi;
+                self.opened += u64::from(opens);
+                Ok((shard, 0))
+            }
+        }
+    }
+
+    fn agent(&mut self, facts: &AgentFacts) -> u32 {
+        let at = self.agents.iter().position(|known| known == facts).unwrap_or_else(|| {
+            self.agents.push(facts.clone());
+            self.agents.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+}
+
+impl Store for MemoryStore {
+    fn create_scan(&mut self, scan: &ScanRecord) -> Result<(), StoreError> {
+        if let Some(known) = self.scans.get(&scan.id) {
+            let same = known.record.plan == scan.plan && known.record.request == scan.request;
+            return if same { Ok(()) } else { Err(StoreError::ScanExists(scan.id)) };
+        }
+        let refuse = |source| StoreError::Medium { action: "keep a scan in memory", source };
+        let plan = Plan::try_from(scan.plan.clone()).map_err(|error| refuse(error.into()))?;
+        if plan.len() > TARGETS_MAX {
+            return Err(refuse(
+                format!("{} targets are more than the {TARGETS_MAX} that are kept in memory", plan.len()).into(),
+            ));
+        }
+        let stored = Stored {
+            record: scan.clone(),
+            plan,
+            open: BTreeMap::new(),
+            opened: 0,
+            leases: BTreeMap::new(),
+            chunks: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            agents: Vec::new(),
+        };
+        self.scans.insert(scan.id, stored);
+        Ok(())
+    }
+
+    fn scans(&self) -> Result<Vec<ScanRecord>, StoreError> {
+        Ok(self.scans.values().map(|stored| stored.record.clone()).collect())
+    }
+
+    fn set_status(&mut self, scan: ScanId, status: ScanStatus) -> Result<(), StoreError> {
+        self.stored_mut(scan)?.record.status = status;
+        Ok(())
+    }
+
+    fn lease(&mut self, order: &LeaseOrder) -> Result<Vec<Epoch>, StoreError> {
+        let first = self.last_epoch + 1;
+        // All or none: tried on a copy of what it touches, and kept only if every cut was right.
+        let stored = self.stored_mut(order.scan)?;
+        let (open, opened, leases) = (stored.open.clone(), stored.opened, stored.leases.clone());
+        let agent = stored.agent(&order.agent);
+        let mut epochs = Vec::with_capacity(order.cuts.len());
+        for (&cut, number) in order.cuts.iter().zip(first..) {
+            match stored.take(cut) {
+                Ok((shard, ends)) => {
+                    let epoch = Epoch::new(number);
+                    stored.leases.insert(epoch, LeaseRecord { epoch, shard, holder: Some(order.holder), agent, ends });
+                    epochs.push(epoch);
+                }
+                Err(error) => {
+                    (stored.open, stored.opened, stored.leases) = (open, opened, leases);
+                    return Err(error);
+                }
+            }
+        }
+        self.last_epoch += order.cuts.len() as u64;
+        Ok(epochs)
+    }
+
+    fn release(&mut self, scan: ScanId, epochs: &[Epoch], ended: bool) -> Result<(), StoreError> {
+        let stored = self.stored_mut(scan)?;
+        for epoch in epochs {
+            if let Some(lease) = stored.leases.get_mut(epoch).filter(|lease| lease.holder.is_some()) {
+                lease.holder = None;
+                lease.ends = lease.ends.saturating_add(u8::from(ended));
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<Committed, StoreError> {
+        let stored = self.stored_mut(commit.scan)?;
+        let Some(lease) = stored.leases.remove(&commit.epoch) else {
+            let known = stored.taken.contains_key(&commit.epoch);
+            return Ok(if known { Committed::Duplicate } else { Committed::Fenced });
+        };
+        stored.taken.insert(commit.epoch, ());
+        let record = ChunkRecord {
+            epoch: commit.epoch,
+            shard: lease.shard,
+            agent: lease.agent,
+            chunk: commit.chunk.clone(),
+            findings: commit.findings.clone(),
+        };
+        stored.chunks.insert(lease.shard, record);
+        Ok(Committed::Applied)
+    }
+
+    fn close_cohort(&mut self, scan: ScanId, cohort: u64) -> Result<(), StoreError> {
+        let stored = self.stored_mut(scan)?;
+        let Some(record) = stored.open.get(&cohort) else { return Ok(()) };
+        let leased = stored.leases.values().any(|lease| lease.shard.cohort == cohort);
+        if leased || Some(record.frontier) != stored.plan.cohort_len(cohort) {
+            return Err(StoreError::Broken {
+                invariant: "I4",
+                detail: format!("cohort {cohort} is closed before its end"),
+            });
+        }
+        stored.open.remove(&cohort);
+        Ok(())
+    }
+
+    fn cohorts(&self, scan: ScanId) -> Result<(Vec<CohortRecord>, u64), StoreError> {
+        let stored = self.stored(scan)?;
+        Ok((stored.open.values().copied().collect(), stored.opened))
+    }
+
+    fn leases(&self, scan: ScanId) -> Result<Vec<LeaseRecord>, StoreError> {
+        Ok(self.stored(scan)?.leases.values().copied().collect())
+    }
+
+    fn chunks(&self, scan: ScanId, cohort: u64) -> Result<Vec<ChunkRecord>, StoreError> {
+        let from = Shard { cohort, pass: 0, lo: 0, hi: 0 };
+        let to = Shard { cohort: cohort.saturating_add(1), ..from };
+        Ok(self.stored(scan)?.chunks.range(from..to).map(|(_, chunk)| chunk.clone()).collect())
+    }
+
+    fn agents(&self, scan: ScanId) -> Result<Vec<AgentFacts>, StoreError> {
+        Ok(self.stored(scan)?.agents.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_conforms() {
+        super::super::conformance::check(&mut || Box::new(MemoryStore::new()));
+    }
+}

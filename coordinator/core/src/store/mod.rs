@@ -1,0 +1,350 @@
+//! What must survive a crash, and the trait of those who keep it.
+//!
+//! There is no row for a target and none for a shard that was not leased: a cohort has a frontier below which everything was
+//! leased once, and what is leased has a row until its report is taken.
+//!
+//! Invariants, proved by [`Store::audit`] on what is stored:
+//! - I1: epochs rise: no two leases of a store ever had the same.
+//! - I2: a report is taken at most once, and only while its epoch is live.
+//! - I3: chunks and lease rows of one pass of a cohort are disjoint.
+//! - I4: together they tile `0..frontier`, for a closed cohort `0..len`.
+//! - I5: every finding lies in exactly one chunk, on a target that the chunk says was found open or up.
+
+pub mod conformance;
+pub mod memory;
+
+use protocol::id::{Epoch, InstanceId, ScanId};
+use protocol::message::{Finding, PingMethod, ProbeOptions};
+use protocol::plan::PlanParts;
+use serde::{Deserialize, Serialize};
+
+/// How far a scan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScanStatus {
+    /// Its targets are being probed.
+    Running,
+    /// Finished, but not everywhere: `resume` may complete it.
+    Partial,
+    /// Stopped before its end; `resume` goes on.
+    Interrupted,
+    /// Everything was probed.
+    Done,
+}
+
+impl ScanStatus {
+    /// The name that users see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Partial => "partial",
+            Self::Interrupted => "interrupted",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// A scan as it is stored: fixed but for its status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScanRecord {
+    /// Its id.
+    pub id: ScanId,
+    /// What it covers.
+    pub plan: PlanParts,
+    /// How its probes are made.
+    pub options: ProbeOptions,
+    /// How far it is.
+    pub status: ScanStatus,
+    /// What the request was, for reports and `resume`; opaque to the core.
+    pub request: String,
+}
+
+/// A cohort that was opened and is not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CohortRecord {
+    /// Its number in the plan.
+    pub number: u64,
+    /// Its pass, from 1.
+    pub pass: u8,
+    /// Everything below this index was leased in this pass.
+    pub frontier: u32,
+}
+
+/// A shard: a run of indices in one cohort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shard {
+    /// The cohort's number.
+    pub cohort: u64,
+    /// The pass in which it is probed.
+    pub pass: u8,
+    /// Its first index.
+    pub lo: u32,
+    /// The index after its last.
+    pub hi: u32,
+}
+
+impl Shard {
+    /// How many indices it has.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.hi - self.lo
+    }
+
+    /// Never, for a shard that was cut.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.hi <= self.lo
+    }
+}
+
+/// A lease that was not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Its number.
+    pub epoch: Epoch,
+    /// What it covers.
+    pub shard: Shard,
+    /// Who has it; `None` for a returned one: its epoch stays live until it is leased again.
+    pub holder: Option<InstanceId>,
+    /// The place of the holder, or of the last one, in the scan's list of agents.
+    pub agent: u32,
+    /// How many rights ended on it.
+    pub ends: u8,
+}
+
+/// What a new lease covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// From the frontier of a cohort, which moves to `hi`. A cohort that has no record is opened by it.
+    Frontier(Shard),
+    /// What a returned lease covers: its row goes, and with it its epoch.
+    Returned(Epoch),
+}
+
+/// Who probes: what the result says of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentFacts {
+    /// Its name.
+    pub name: String,
+    /// Where it sees from.
+    pub vantage: String,
+    /// The version of its software.
+    pub software: String,
+    /// How it asks for life.
+    pub ping_method: PingMethod,
+}
+
+/// Leases to be made, all or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseOrder {
+    /// The scan.
+    pub scan: ScanId,
+    /// Who gets them.
+    pub holder: InstanceId,
+    /// What the result says of the holder.
+    pub agent: AgentFacts,
+    /// What they cover.
+    pub cuts: Vec<Cut>,
+}
+
+/// A report to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The scan.
+    pub scan: ScanId,
+    /// The lease that it settles.
+    pub epoch: Epoch,
+    /// Its packed outcomes, checked against the lease's shard already.
+    pub chunk: Vec<u8>,
+    /// Its findings, likewise.
+    pub findings: Vec<Finding>,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// It was taken, now.
+    Applied,
+    /// It, or another of the same epoch, was taken before.
+    Duplicate,
+    /// Its epoch is not live: the shard was leased again.
+    Fenced,
+}
+
+/// What is stored of a settled lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkRecord {
+    /// Its lease's number.
+    pub epoch: Epoch,
+    /// What it covers.
+    pub shard: Shard,
+    /// The place of who saw it in the scan's list of agents.
+    pub agent: u32,
+    /// The packed outcomes.
+    pub chunk: Vec<u8>,
+    /// Round-trip times of what was found, in index order.
+    pub findings: Vec<Finding>,
+}
+
+/// Why a store could not do as it was told. The coordinator stops on it: it never announces what is not durable.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such scan.
+    #[error("scan {0} is not in the store")]
+    UnknownScan(ScanId),
+    /// The scan exists, and is another.
+    #[error("scan {0} is in the store already, with another plan")]
+    ScanExists(ScanId),
+    /// What was to be leased is not what the store has: the machine and its store disagree.
+    #[error("the shard to be leased is not at the store's frontier: {0:?}")]
+    Conflict(Cut),
+    /// The store's medium failed.
+    #[error("the store failed to {action}")]
+    Medium {
+        /// What it was doing, after "failed to".
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What is stored breaks an invariant.
+    #[error("the stored scan breaks {invariant}: {detail}")]
+    Broken {
+        /// Which, as numbered at the head of this module.
+        invariant: &'static str,
+        /// Where.
+        detail: String,
+    },
+}
+
+/// Keeps scans. Every method is one transaction, durable when it returns, and safe to repeat.
+pub trait Store: Send {
+    /// Keeps a new scan. Repeated with the same record it changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::ScanExists`] if another record has its id.
+    fn create_scan(&mut self, scan: &ScanRecord) -> Result<(), StoreError>;
+
+    /// All scans, by id.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn scans(&self) -> Result<Vec<ScanRecord>, StoreError>;
+
+    /// Sets how far a scan is.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn set_status(&mut self, scan: ScanId, status: ScanStatus) -> Result<(), StoreError>;
+
+    /// Makes leases, all or none, and returns their epochs in the order of the cuts.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if a cut does not begin at its cohort's frontier, or names a lease that has a holder or is no more.
+    fn lease(&mut self, order: &LeaseOrder) -> Result<Vec<Epoch>, StoreError>;
+
+    /// Takes the holder from leases. `ended` says that its right ended rather than that it let go. Leases that are no more, or have none, are passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn release(&mut self, scan: ScanId, epochs: &[Epoch], ended: bool) -> Result<(), StoreError>;
+
+    /// Takes a report if its epoch is live.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn commit(&mut self, commit: &Commit) -> Result<Committed, StoreError>;
+
+    /// Closes a cohort whose last pass is through.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`] if it has leases, or its frontier is not its end.
+    fn close_cohort(&mut self, scan: ScanId, cohort: u64) -> Result<(), StoreError>;
+
+    /// The open cohorts of a scan, by number, and how many were opened in all.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn cohorts(&self, scan: ScanId) -> Result<(Vec<CohortRecord>, u64), StoreError>;
+
+    /// The leases of a scan, by epoch.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn leases(&self, scan: ScanId) -> Result<Vec<LeaseRecord>, StoreError>;
+
+    /// The chunks of a cohort, by pass and first index.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn chunks(&self, scan: ScanId, cohort: u64) -> Result<Vec<ChunkRecord>, StoreError>;
+
+    /// The scan's list of agents.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn agents(&self, scan: ScanId) -> Result<Vec<AgentFacts>, StoreError>;
+
+    /// Proves the invariants on what is stored of a scan.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`] with the first that does not hold.
+    fn audit(&self, scan: ScanId) -> Result<(), StoreError> {
+        audit::prove(self, scan)
+    }
+}
+
+mod audit;
+
+/// A store's work as a value, so that a machine that does no I/O can ask for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreRequest {
+    /// [`Store::create_scan`]
+    CreateScan(ScanRecord),
+    /// [`Store::set_status`]
+    SetStatus(ScanId, ScanStatus),
+    /// [`Store::lease`]
+    Lease(LeaseOrder),
+    /// [`Store::release`]
+    Release {
+        /// The scan.
+        scan: ScanId,
+        /// The leases.
+        epochs: Vec<Epoch>,
+        /// Whether the holder's right ended.
+        ended: bool,
+    },
+    /// [`Store::commit`]
+    Commit(Commit),
+    /// [`Store::close_cohort`]
+    CloseCohort(ScanId, u64),
+}
+
+/// What a store answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreReply {
+    /// It is done.
+    Done,
+    /// The leases' epochs, in the order of the cuts.
+    Leased(Vec<Epoch>),
+    /// What became of the report.
+    Committed(Committed),
+}
+
+impl StoreRequest {
+    /// Has a store carry it out.
+    ///
+    /// # Errors
+    /// As the method that it stands for.
+    pub fn carry_out(&self, store: &mut dyn Store) -> Result<StoreReply, StoreError> {
+        match self {
+            Self::CreateScan(record) => store.create_scan(record).map(|()| StoreReply::Done),
+            Self::SetStatus(scan, status) => store.set_status(*scan, *status).map(|()| StoreReply::Done),
+            Self::Lease(order) => store.lease(order).map(StoreReply::Leased),
+            Self::Release { scan, epochs, ended } => store.release(*scan, epochs, *ended).map(|()| StoreReply::Done),
+            Self::Commit(commit) => store.commit(commit).map(StoreReply::Committed),
+            Self::CloseCohort(scan, cohort) => store.close_cohort(*scan, *cohort).map(|()| StoreReply::Done),
+        }
+    }
+}

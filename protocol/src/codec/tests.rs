@@ -1,0 +1,197 @@
+//! Golden frames of version 1, and what must not decode. The golden bytes stand in `testdata/frames-1.txt`, a line each.
+
+use super::*;
+use crate::id::{AgentName, Epoch, InstanceId, ScanId};
+use crate::message::*;
+use crate::plan::{Plan, Slots};
+use crate::probe::{Outcome, ProbeKind};
+use crate::range_set::{AddressSet, RankedRanges};
+use crate::version::SPOKEN;
+use proptest::prelude::*;
+
+const GOLDEN: &str = include_str!("../../testdata/frames-1.txt");
+
+fn addresses() -> AddressSet {
+    let mut set = AddressSet::new();
+    set.insert_net("192.0.2.0/30".parse().unwrap());
+    set.insert("2001:db8::1".parse().unwrap());
+    set
+}
+
+fn from_agents() -> Vec<(&'static str, AgentMessage)> {
+    let name = |text: &str| AgentName::try_from(text.to_owned()).unwrap();
+    let hello = Hello {
+        versions: SPOKEN,
+        agent: name("lab-1"),
+        instance: InstanceId::new(0x0123_4567_89ab_cdef),
+        vantage: name("inside"),
+        software: "0.1.0".into(),
+        kinds: ProbeKind::ALL.to_vec(),
+        ping_method: PingMethod::Icmp,
+        allow: addresses(),
+        holds: vec![Epoch::new(7), Epoch::new(300)],
+    };
+    let report = Report {
+        epoch: Epoch::new(7),
+        chunk: crate::chunk::encode(&[Outcome::OPEN, Outcome::CLOSED, Outcome::FILTERED]),
+        findings: vec![Finding { index: 0, rtt_us: 1_500 }],
+    };
+    vec![
+        ("hello", AgentMessage::Hello(hello)),
+        ("claim", AgentMessage::Claim(Claim { number: 1, targets: 100_000, targets_each: 32_768 })),
+        ("renew", AgentMessage::Renew { number: 2 }),
+        ("report", AgentMessage::Report(report)),
+        ("acknowledge", AgentMessage::Acknowledge { scan: ScanId::from_bytes([1; 16]), version: 3 }),
+        ("leaving", AgentMessage::Leaving),
+    ]
+}
+
+fn grant() -> Grant {
+    let slots = Slots::new(true, [22, 80, 443].into_iter().collect());
+    let plan = Plan::new(RankedRanges::try_from(&addresses()).unwrap(), slots, 42).unwrap();
+    Grant {
+        epoch: Epoch::new(7),
+        scan: ScanId::from_bytes([1; 16]),
+        pass: 1,
+        cohort: plan.cohort(2).unwrap(),
+        lo: 0,
+        hi: 4,
+        covers: vec![0b1010_0000],
+        options: ProbeOptions { timeout_ms: 900, window: 8_192 },
+    }
+}
+
+fn from_coordinators() -> Vec<(&'static str, CoordinatorMessage)> {
+    let control = Control { scan: ScanId::from_bytes([1; 16]), version: 2, run: Run::Pause, exclude: addresses() };
+    let welcome = Welcome {
+        version: 1,
+        ttl_ms: 10_000,
+        renew_every_ms: 2_500,
+        keep: vec![Epoch::new(7)],
+        controls: vec![control.clone()],
+    };
+    vec![
+        ("welcome", CoordinatorMessage::Welcome(welcome)),
+        ("refused", CoordinatorMessage::Refused { reason: "a session has one hello".into() }),
+        ("grant", CoordinatorMessage::Grant(grant())),
+        ("answered", CoordinatorMessage::Answered { number: 1 }),
+        ("committed", CoordinatorMessage::Committed { epoch: Epoch::new(7), reply: CommitReply::Gone }),
+        ("control", CoordinatorMessage::Control(control)),
+        ("give-back", CoordinatorMessage::GiveBack { epoch: Epoch::new(7) }),
+        ("finished", CoordinatorMessage::Finished),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn frames() -> Vec<(&'static str, Vec<u8>)> {
+    let agents = from_agents().into_iter().map(|(name, message)| (name, encode(&message).unwrap()));
+    let coordinators = from_coordinators().into_iter().map(|(name, message)| (name, encode(&message).unwrap()));
+    agents.chain(coordinators).collect()
+}
+
+/// Any difference breaks agents and coordinators that are out there: a new version is due.
+#[test]
+fn golden_frames_of_version_1() {
+    let ours: String = frames().into_iter().map(|(name, bytes)| format!("{name} {}\n", hex(&bytes))).collect();
+    assert_eq!(ours, GOLDEN, "the frames are now:\n{ours}");
+}
+
+#[test]
+fn every_message_comes_back() {
+    for (name, message) in from_agents() {
+        assert_eq!(decode::<AgentMessage>(&encode(&message).unwrap()).unwrap(), message, "{name}");
+    }
+    for (name, message) in from_coordinators() {
+        assert_eq!(decode::<CoordinatorMessage>(&encode(&message).unwrap()).unwrap(), message, "{name}");
+    }
+}
+
+fn decodes(bytes: &[u8]) -> bool {
+    decode::<AgentMessage>(bytes).is_ok() || decode::<CoordinatorMessage>(bytes).is_ok()
+}
+
+#[test]
+fn bad_input_42_43_what_follows_a_message_is_an_error() {
+    for (name, bytes) in frames() {
+        for surplus in [&[0xc0][..], &bytes] {
+            assert!(!decodes(&[&bytes, surplus].concat()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn bad_input_44_every_truncation_is_an_error() {
+    for (name, bytes) in frames() {
+        for end in 0..bytes.len() {
+            assert!(!decodes(&bytes[..end]), "{name} cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn bad_input_45_a_flipped_bit_never_does_harm() {
+    for (_, mut bytes) in frames() {
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(CoordinatorMessage::Grant(grant)) = decode(&bytes) {
+                assert!(!grant.is_sound() || grant.cohort.targets(grant.lo, grant.hi).count() <= 32_768);
+            }
+            let _ = decode::<AgentMessage>(&bytes);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}
+
+#[test]
+fn bad_input_23_to_32_hostile_lengths_and_depths_are_refused() {
+    let nested: Vec<u8> = [0x91].repeat(10_000);
+    let recursive: Vec<u8> = [0x81, 0xa1, 0x41].repeat(21_846);
+    let announced: Vec<Vec<u8>> = [0xdd, 0xdf, 0xdb, 0xc6].into_iter().map(|tag| vec![tag, 0xff, 0xff, 0xff, 0xff]).collect();
+    let arrays: Vec<u8> = [0xdd, 0xff, 0xff, 0xff, 0xff].repeat(16);
+    for bytes in announced.iter().chain([&nested, &recursive, &arrays, &vec![0x80; FRAME_BYTES_MAX], &vec![0xc1]]) {
+        assert!(!decodes(bytes));
+    }
+    assert!(matches!(decode::<AgentMessage>(&vec![0; FRAME_BYTES_MAX + 1]), Err(DecodeError::TooLong(_))));
+}
+
+#[test]
+fn bad_input_58_59_62_grants_that_make_no_sense_are_not_sound() {
+    let sound = grant();
+    assert!(sound.is_sound());
+    let broken: [(&str, fn(&mut Grant)); 10] = [
+        ("empty", |grant| grant.hi = grant.lo),
+        ("backwards", |grant| (grant.lo, grant.hi) = (3, 1)),
+        ("beyond the cohort", |grant| grant.hi = 5),
+        ("beyond all", |grant| grant.hi = u32::MAX),
+        ("a bitmap too long", |grant| grant.covers = vec![0xff, 0xff]),
+        ("a bitmap beyond the shard", |grant| grant.covers = vec![0xff]),
+        ("a bitmap of nothing", |grant| grant.covers = vec![0]),
+        ("no timeout", |grant| grant.options.timeout_ms = 0),
+        ("an endless timeout", |grant| grant.options.timeout_ms = 10_001),
+        ("no window", |grant| grant.options.window = 0),
+    ];
+    for (what, break_it) in broken {
+        let mut grant = sound.clone();
+        break_it(&mut grant);
+        assert!(!grant.is_sound(), "{what}");
+    }
+}
+
+#[test]
+fn too_long_a_list_is_refused() {
+    let AgentMessage::Hello(hello) = from_agents().remove(0).1 else { unreachable!() };
+    let holds = |count: u64| AgentMessage::Hello(Hello { holds: (0..count).map(Epoch::new).collect(), ..hello.clone() });
+    assert!(decode::<AgentMessage>(&encode(&holds(LEASES_MAX as u64)).unwrap()).is_ok());
+    assert!(decode::<AgentMessage>(&encode(&holds(LEASES_MAX as u64 + 1)).unwrap()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = decode::<AgentMessage>(&bytes);
+        let _ = decode::<CoordinatorMessage>(&bytes);
+    }
+}

@@ -1,0 +1,169 @@
+//! Simulated agents: each its own clock, its probes, crashes and stops; and what is true of a target.
+
+use super::*;
+
+impl World {
+    pub(super) fn local(&self, agent: usize) -> Time {
+        let agent = &self.agents[agent];
+        let stopped = if self.bug == Some(Bug::ClockStopsInSuspend) { agent.stopped_for } else { 0 };
+        Time::from_nanos(
+            agent.offset + ((self.now.as_nanos() - stopped.min(self.now.as_nanos())) as f64 * agent.rate) as u64,
+        )
+    }
+
+    pub(super) fn to_agent(&mut self, agent: usize, input: AgentInput) {
+        let now = self.local(agent);
+        if let Some(machine) = &mut self.agents[agent].machine {
+            machine.handle_input(now, input);
+        }
+        self.drain_agent(agent);
+    }
+
+    pub(super) fn agent_timeout(&mut self, agent: usize) {
+        let now = self.local(agent);
+        if let Some(machine) = &mut self.agents[agent].machine {
+            machine.handle_timeout(now);
+        }
+        self.drain_agent(agent);
+        if let Some(at) = self.agents[agent].machine.as_ref().and_then(Agent::poll_timeout).filter(|&at| at <= now) {
+            self.broke(format!("O7: agent {agent} wants to be woken at {at:?}, which is past"));
+        }
+    }
+
+    pub(super) fn drain_agent(&mut self, agent: usize) {
+        let life = self.agents[agent].life;
+        while let Some(output) = self.agents[agent].machine.as_mut().and_then(Agent::poll_output) {
+            match output {
+                AgentOutput::Send(message) => self.agent_sends(agent, &message),
+                AgentOutput::Probe(batch) => {
+                    for probe in batch.probes {
+                        let delay = self.random.millis(0, 3);
+                        self.after(delay, Happening::Send { agent, life, probe, right_ends_at: batch.right_ends_at });
+                    }
+                }
+                AgentOutput::Redial => {
+                    if let Some(session) = self.agents[agent].session {
+                        self.close(session, false);
+                    }
+                    self.redial(agent);
+                }
+                AgentOutput::Control(_) | AgentOutput::Finished => {}
+            }
+        }
+        if let Some(at) = self.agents[agent].machine.as_ref().and_then(Agent::poll_timeout) {
+            let wait = at.since(self.local(agent)).div_f64(self.agents[agent].rate) + Duration::from_nanos(2);
+            let late = self.random.millis(0, 20);
+            self.after(wait + late, Happening::AgentTimer { agent, life });
+        }
+    }
+
+    pub(super) fn send_probe(&mut self, agent: usize, life: u64, probe: Probe, right_ends_at: Time) {
+        if self.agents[agent].life != life {
+            return;
+        }
+        if self.local(agent) >= right_ends_at && self.bug != Some(Bug::BatchWithoutDeadline) {
+            self.reached.refused_at_send += 1;
+            let settled = Settled { id: probe.id, outcome: Outcome::not_probed(Cause::Interrupted), rtt: None };
+            return self.after(Duration::ZERO, Happening::Answer { agent, life, settled });
+        }
+        let instance = self.agents[agent].instance;
+        let leases = self.store.leases(SCAN).unwrap_or_default();
+        if !leases.iter().any(|lease| lease.epoch == probe.id.epoch && lease.holder == Some(instance)) {
+            self.broke(format!(
+                "O1: agent {agent} probes {} under lease {}, which is not its own",
+                probe.target, probe.id.epoch
+            ));
+        }
+        if let Some(other) = self.in_flight.insert(probe.target, (agent, life)) {
+            self.broke(format!("O2: {} is in flight from agent {agent} and from {other:?}", probe.target));
+        }
+        *self.sent.entry(probe.target).or_default() += 1;
+        let (outcome, rtt) = self.truth(probe.target);
+        self.after(rtt.unwrap_or(probe.timeout), Happening::Landed(probe.target));
+        self.after(
+            rtt.unwrap_or(probe.timeout),
+            Happening::Answer { agent, life, settled: Settled { id: probe.id, outcome, rtt } },
+        );
+    }
+
+    pub(super) fn answer(&mut self, agent: usize, life: u64, settled: Settled) {
+        if self.agents[agent].life == life {
+            self.to_agent(agent, AgentInput::Settled(vec![settled]));
+        }
+    }
+
+    /// What is true of a target, for ever: some hosts are silent, some answer, with a round-trip time each.
+    pub(super) fn truth(&self, target: Target) -> (Outcome, Option<Duration>) {
+        let IpAddr::V4(address) = target.address else {
+            return (Outcome::FILTERED, None);
+        };
+        let mut host = Random::new(self.truth_seed ^ u64::from(u32::from(address)));
+        let alive = host.chance(60);
+        let rtt = Some(host.millis(1, 400));
+        match target.slot {
+            Slot::Ping if alive => (Outcome::UP, rtt),
+            Slot::Ping => (Outcome::DOWN, None),
+            Slot::Tcp(port) => {
+                let mut port = Random::new(self.truth_seed ^ u64::from(u32::from(address)) << 16 ^ u64::from(port));
+                match (alive, port.within(0, 9)) {
+                    (true, 0..2) => (Outcome::OPEN, rtt),
+                    (true, 2..8) => (Outcome::CLOSED, rtt),
+                    _ => (Outcome::FILTERED, None),
+                }
+            }
+        }
+    }
+
+    pub(super) fn start_agent(&mut self, agent: usize) {
+        let now = self.local(agent);
+        let instance = InstanceId::new(self.random.next());
+        let sim = &mut self.agents[agent];
+        sim.life += 1;
+        sim.instance = instance;
+        let name = |text: String| AgentName::try_from(text).expect("a plain name");
+        let identity = Identity {
+            name: name(format!("agent-{agent}")),
+            vantage: name("here".into()),
+            instance,
+            software: "0".into(),
+            ping_method: PingMethod::Icmp,
+            allow: {
+                let mut allow = AddressSet::new();
+                allow.insert_net("192.0.0.0/16".parse().expect("a network"));
+                allow
+            },
+            window_max: self.window,
+        };
+        sim.machine = Some(Agent::new(now, identity));
+        let life = sim.life;
+        self.after(Duration::ZERO, Happening::Dial { agent, life });
+    }
+
+    pub(super) fn crash_agent(&mut self, agent: usize) {
+        if self.agents[agent].machine.take().is_none() {
+            return;
+        }
+        self.reached.agent_crashes += 1;
+        self.note(2);
+        if let Some(session) = self.agents[agent].session {
+            self.close(session, false);
+        }
+        // What it sent is on its way to the targets, and the answers find nobody.
+        self.agents[agent].life += 1;
+        self.agents[agent].frozen_until = self.now;
+        let old = self.agents[agent].instance;
+        let held = self.store.leases(SCAN).unwrap_or_default().iter().any(|lease| lease.holder == Some(old));
+        self.reached.two_live_instances += u64::from(held);
+        let down = self.random.millis(10, 8_000);
+        self.after(down, Happening::StartAgent(agent));
+    }
+
+    pub(super) fn freeze(&mut self, agent: usize, length: Duration) {
+        if self.agents[agent].machine.is_none() || self.agents[agent].frozen_until > self.now {
+            return;
+        }
+        self.reached.freezes_past_a_right += u64::from(length > self.settings.ttl);
+        self.agents[agent].frozen_until = self.now + length;
+        self.agents[agent].stopped_for += length.as_nanos() as u64;
+    }
+}

@@ -1,0 +1,179 @@
+//! The simulated coordinator and its disk: one queue, carried out in order, lost at a crash.
+
+use super::*;
+
+impl World {
+    pub(super) fn to_coordinator(&mut self, input: Input) {
+        let now = self.now;
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.handle_input(now, input);
+        }
+        self.drain_coordinator();
+    }
+
+    pub(super) fn coordinator_timeout(&mut self) {
+        let now = self.now;
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.handle_timeout(now);
+        }
+        self.drain_coordinator();
+        if let Some(at) = self.coordinator.as_ref().and_then(Coordinator::poll_timeout).filter(|&at| at <= now) {
+            self.broke(format!("O7: the coordinator wants to be woken at {at:?}, which is past"));
+        }
+    }
+
+    pub(super) fn drain_coordinator(&mut self) {
+        while let Some(output) = self.coordinator.as_mut().and_then(Coordinator::poll_output) {
+            match output {
+                Output::Store(id, request) => self.ask_disk(id, request),
+                Output::Send(session, message) => self.coordinator_sends(session, *message),
+                Output::Close(session) => self.close(session, true),
+                Output::Event(Event::Committed { outcomes, .. }) => self.note(outcomes.len() as u64),
+                Output::Event(Event::Finished { status, .. }) => {
+                    if self.store.scans().map(|scans| scans[0].status).ok() != Some(status) {
+                        self.broke("O3: the end was announced before it was durable".into());
+                    }
+                    self.finished = Some(status);
+                }
+            }
+        }
+        if let Some(at) = self.coordinator.as_ref().and_then(Coordinator::poll_timeout) {
+            let late = self.random.millis(0, 20);
+            self.at(at + late, Happening::CoordinatorTimer { life: self.coordinator_life });
+        }
+    }
+
+    pub(super) fn ask_disk(&mut self, id: RequestId, request: StoreRequest) {
+        let (low, high) = self.faults.disk;
+        let takes = self.random.millis(low, high);
+        self.disk_free_at = self.disk_free_at.max(self.now) + takes;
+        let life = self.coordinator_life;
+        if self.bug == Some(Bug::ReplyBeforeDurable)
+            && let StoreRequest::Commit(_) = request
+        {
+            self.after(
+                Duration::ZERO,
+                Happening::StoreAnswers { life, id, reply: StoreReply::Committed(Committed::Applied) },
+            );
+        }
+        self.at(self.disk_free_at, Happening::StoreCarriesOut { life, id, request });
+    }
+
+    pub(super) fn store_carries_out(&mut self, id: RequestId, request: &StoreRequest) {
+        if let StoreRequest::Commit(commit) = request {
+            self.look_at_commit(commit);
+        }
+        if self.bug == Some(Bug::StaleEpochAccepted)
+            && let StoreRequest::Commit(commit) = request
+        {
+            self.force(commit);
+        }
+        if let StoreRequest::Release { ended: false, .. } = request {
+            self.reached.leases_let_go += 1;
+        }
+        match request.carry_out(&mut self.store) {
+            Ok(_) if self.bug == Some(Bug::ReplyBeforeDurable) && matches!(request, StoreRequest::Commit(_)) => {}
+            Ok(reply) => {
+                let delay = self.random.millis(0, 5);
+                self.after(delay, Happening::StoreAnswers { life: self.coordinator_life, id, reply });
+            }
+            Err(error) => self.broke(format!("the store refused what the machine asked: {error}")),
+        }
+    }
+
+    pub(super) fn look_at_commit(&mut self, commit: &Commit) {
+        let leases = self.store.leases(SCAN).unwrap_or_default();
+        match leases.iter().find(|lease| lease.epoch == commit.epoch) {
+            Some(lease) => self.reached.late_reports_of_returned_leases += u64::from(lease.holder.is_none()),
+            None => self.reached.fenced_or_duplicate += 1,
+        }
+    }
+
+    /// The deliberate bug: whatever lease now covers the targets of a dead epoch, the report settles it.
+    pub(super) fn force(&mut self, commit: &Commit) {
+        let leases = self.store.leases(SCAN).unwrap_or_default();
+        if leases.iter().any(|lease| lease.epoch == commit.epoch) {
+            return;
+        }
+        let count = leases
+            .iter()
+            .find(|lease| protocol::chunk::decode(&commit.chunk, lease.shard.len()).is_ok())
+            .map(|lease| lease.epoch);
+        if let Some(epoch) = count {
+            let _ = self.store.commit(&Commit { epoch, ..commit.clone() });
+        }
+    }
+
+    pub(super) fn crash_coordinator(&mut self) {
+        if self.coordinator.take().is_none() {
+            return;
+        }
+        self.reached.coordinator_crashes += 1;
+        self.note(1);
+        // The life ends: what waits for the disk is lost, timers and answers are void.
+        self.coordinator_life += 1;
+        self.disk_free_at = self.now;
+        self.audit();
+        let sessions: Vec<_> = self.links.keys().copied().collect();
+        for session in sessions {
+            self.close(session, true);
+        }
+        let down = self.random.millis(10, 15_000);
+        self.after(down, Happening::StartCoordinator);
+    }
+
+    pub(super) fn start_coordinator(&mut self) {
+        if self.store.scans().is_ok_and(|scans| scans.is_empty()) {
+            // It crashed before the scan was durable: nobody was told of it, so the user submits it again.
+            self.coordinator = Some(Coordinator::new(self.settings));
+            return self.to_coordinator(Input::Submit(self.record()));
+        }
+        match resumed(&self.store, &self.plan) {
+            Ok(resumed) => {
+                let no_wait = self.bug == Some(Bug::NoWaitAfterRestart);
+                self.coordinator = Some(Coordinator::resume(self.settings, self.now, &[resumed], no_wait));
+            }
+            Err(error) => self.broke(format!("what is stored cannot be read: {error}")),
+        }
+        self.drain_coordinator();
+    }
+
+    pub(super) fn record(&self) -> ScanRecord {
+        let options = ProbeOptions { timeout_ms: 900, window: self.window };
+        ScanRecord {
+            id: SCAN,
+            plan: PlanParts::from(&self.plan),
+            options,
+            status: ScanStatus::Running,
+            request: String::new(),
+        }
+    }
+
+    pub(super) fn audit(&mut self) {
+        if self.store.scans().is_ok_and(|scans| scans.is_empty()) {
+            return;
+        }
+        if let Err(error) = self.store.audit(SCAN) {
+            self.broke(format!("O5: {error}"));
+        }
+        let mut stored = BTreeSet::new();
+        for number in 0..self.plan.cohorts() {
+            stored.extend(self.store.chunks(SCAN, number).unwrap_or_default().into_iter().map(|chunk| chunk.epoch));
+        }
+        if let Some(lost) = self.announced.difference(&stored).next() {
+            self.broke(format!("O3: lease {lost} was announced as taken and is not stored"));
+        }
+    }
+}
+
+fn resumed(store: &MemoryStore, plan: &Plan) -> Result<Resumed, StoreError> {
+    let record = store.scans()?.remove(0);
+    let (open, opened) = store.cohorts(SCAN)?;
+    let mut progress = Vec::new();
+    for number in 0..plan.cohorts() {
+        for chunk in store.chunks(SCAN, number)? {
+            progress.extend(protocol::chunk::decode(&chunk.chunk, chunk.shard.len()).unwrap_or_default());
+        }
+    }
+    Ok(Resumed { record, open, opened, leases: store.leases(SCAN)?, progress, agents: store.agents(SCAN)? })
+}

@@ -1,0 +1,64 @@
+//! The end of a run: the result against the truth.
+
+use super::*;
+
+impl World {
+    pub(super) fn judge(mut self) -> Result<Ran, String> {
+        self.audit();
+        if self.finished != Some(ScanStatus::Done) {
+            self.broke(format!("O6: the scan ended as {:?}", self.finished));
+        }
+        let mut judged = 0;
+        for number in 0..self.plan.cohorts() {
+            let hosts = rows::of_cohort(&self.store, SCAN, &self.plan, number).map_err(|error| error.to_string())?;
+            for host in hosts {
+                judged += host.targets();
+                self.judge_host(&host);
+            }
+        }
+        if judged != self.plan.len() {
+            self.broke(format!("O4: {judged} targets in the result, {} in the plan", self.plan.len()));
+        }
+        if let Some(counters) = self.coordinator.as_ref().map(Coordinator::counters) {
+            self.reached.fenced_or_duplicate += counters.fenced + counters.duplicate;
+        }
+        self.reached.virtual_seconds = self.now.since(Time::ZERO).as_secs();
+        let (sent, log) = (self.sent.values().sum(), self.log);
+        match self.broken {
+            Some(broken) => Err(broken),
+            None => Ok(Ran { reached: self.reached, targets: self.plan.len(), sent, log }),
+        }
+    }
+
+    pub(super) fn judge_host(&mut self, host: &coordinator_core::host::Host) {
+        let slots: Vec<_> = self
+            .plan
+            .slots()
+            .ports()
+            .iter()
+            .map(Slot::Tcp)
+            .chain(self.plan.slots().ping().then_some(Slot::Ping))
+            .collect();
+        let mut expected: BTreeMap<Outcome, u64> = BTreeMap::new();
+        let mut open = Vec::new();
+        for slot in slots {
+            let target = Target { address: host.address, slot };
+            let (outcome, _) = self.truth(target);
+            *expected.entry(outcome).or_default() += 1;
+            if let (State::Open, Slot::Tcp(port)) = (outcome.state(), slot) {
+                open.push(port);
+            }
+            if !self.sent.contains_key(&target) {
+                self.broke(format!("O4: {target} was never probed"));
+            }
+        }
+        open.sort_unstable();
+        let mut found: BTreeMap<Outcome, u64> = BTreeMap::new();
+        for (outcome, count) in host.counts() {
+            *found.entry(outcome).or_default() += count;
+        }
+        if found != expected || host.open.iter().map(|open| open.port).collect::<Vec<_>>() != open {
+            self.broke(format!("O4: {} is found {found:?}, and is {expected:?}", host.address));
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Simulated links: FIFO sessions with latency, that can be cut, held and broken.
+
+use super::*;
+
+impl World {
+    pub(super) fn dial(&mut self, agent: usize, life: u64) {
+        let up = self.coordinator.is_some() && self.agents[agent].cut_until <= self.now;
+        if self.agents[agent].life != life || self.agents[agent].session.is_some() {
+            return;
+        }
+        if !up {
+            let again = self.random.millis(50, 1_000);
+            return self.after(again, Happening::Dial { agent, life });
+        }
+        self.last_session += 1;
+        let session = SessionId(self.last_session);
+        self.links.insert(session, Link { agent, life, to_coordinator_at: self.now, to_agent_at: self.now });
+        self.agents[agent].session = Some(session);
+        self.to_coordinator(Input::Opened(session));
+        self.to_agent(agent, AgentInput::Connected);
+    }
+
+    /// A FIFO link: nothing overtakes, and a cut holds what is on its way until it mends or the session is given up.
+    pub(super) fn arrival(&mut self, agent: usize, last: Time) -> Time {
+        let (low, high) = self.faults.latency;
+        let travels = self.random.millis(low, high);
+        let cut = self.agents[agent].cut_until;
+        (self.now + travels).max(last).max(cut)
+    }
+
+    pub(super) fn coordinator_sends(&mut self, session: SessionId, message: CoordinatorMessage) {
+        if let CoordinatorMessage::Committed { epoch, reply: CommitReply::Applied } = message {
+            let stored = (0..self.plan.cohorts()).any(|number| {
+                self.store.chunks(SCAN, number).unwrap_or_default().iter().any(|chunk| chunk.epoch == epoch)
+            });
+            if !stored {
+                self.broke(format!("O3: the reply to lease {epoch} was sent before it was durable"));
+            }
+            self.announced.insert(epoch);
+        }
+        let message = through_codec(&message);
+        let Some(link) = self.links.get(&session) else {
+            return;
+        };
+        let at = self.arrival(link.agent, link.to_agent_at);
+        if let Some(link) = self.links.get_mut(&session) {
+            link.to_agent_at = at;
+        }
+        self.at(at, Happening::ToAgent { session, message: Some(message) });
+    }
+
+    pub(super) fn agent_sends(&mut self, agent: usize, message: &AgentMessage) {
+        let message = through_codec(message);
+        let Some((session, last)) =
+            self.agents[agent].session.and_then(|session| Some((session, self.links.get(&session)?.to_coordinator_at)))
+        else {
+            return;
+        };
+        let at = self.arrival(agent, last);
+        if let Some(link) = self.links.get_mut(&session) {
+            link.to_coordinator_at = at;
+        }
+        self.at(at, Happening::ToCoordinator { session, message: Some(message) });
+    }
+
+    /// One end is gone: the other learns it later, and what is on its way to the closing end is lost.
+    pub(super) fn close(&mut self, session: SessionId, by_coordinator: bool) {
+        let Some(link) = self.links.get(&session) else {
+            return;
+        };
+        let agent = link.agent;
+        if by_coordinator {
+            let at = self.arrival(agent, link.to_agent_at);
+            self.at(at, Happening::ToAgent { session, message: None });
+        } else {
+            let at = self.arrival(agent, link.to_coordinator_at);
+            self.agents[agent].session = None;
+            self.at(at, Happening::ToCoordinator { session, message: None });
+        }
+    }
+
+    pub(super) fn arrives_at_coordinator(&mut self, session: SessionId, message: Option<AgentMessage>) {
+        if !self.links.contains_key(&session) {
+            return;
+        }
+        match message {
+            Some(message) => self.to_coordinator(Input::Message(session, Box::new(message))),
+            None => self.to_coordinator(Input::Closed(session)),
+        }
+    }
+
+    pub(super) fn arrives_at_agent(&mut self, session: SessionId, message: Option<CoordinatorMessage>) {
+        let Some(link) = self.links.get(&session) else {
+            return;
+        };
+        let (agent, life) = (link.agent, link.life);
+        if self.agents[agent].life != life || self.agents[agent].session != Some(session) {
+            return;
+        }
+        match message {
+            Some(message) => self.to_agent(agent, AgentInput::Message(Box::new(message))),
+            None => {
+                self.links.remove(&session);
+                self.agents[agent].session = None;
+                self.to_agent(agent, AgentInput::Disconnected);
+                self.redial(agent);
+            }
+        }
+    }
+
+    pub(super) fn redial(&mut self, agent: usize) {
+        let (delay, life) = (self.random.millis(10, 500), self.agents[agent].life);
+        self.after(delay, Happening::Dial { agent, life });
+    }
+
+    pub(super) fn cut(&mut self, agent: usize, length: Duration) {
+        self.reached.cuts += 1;
+        self.agents[agent].cut_until = self.now + length;
+        // A long cut breaks the connection at both ends, each in its own time.
+        if self.random.chance(50)
+            && let Some(session) = self.agents[agent].session
+        {
+            self.close(session, true);
+        }
+    }
+}
+
+/// Every message goes through the codec, so that what cannot be framed is found here.
+fn through_codec<M: serde::Serialize + serde::de::DeserializeOwned>(message: &M) -> M {
+    let bytes = codec::encode(message).expect("it fits in a frame");
+    codec::decode(&bytes).expect("it is what was encoded")
+}

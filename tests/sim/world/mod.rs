@@ -1,0 +1,384 @@
+//! The simulated world: virtual time, disks, links, agents, and the oracles.
+//!
+//! Oracles, checked as things happen or at the end:
+//! - O1: a probe is sent only under a lease that the store still accounts to the sender's instance.
+//! - O2: no target is in flight from two senders at once.
+//! - O3: what was announced (an event, a reply) is durable at that instant, and stays through crashes.
+//! - O4: every target is probed, and each ends in the state that is the truth.
+//! - O5: the store's audit passes at every crash and at the end.
+//! - O6: once the faults end, the scan finishes.
+//! - O7: nobody asks to be woken in the past.
+
+mod agents;
+mod coordinator;
+mod judge;
+mod links;
+
+use crate::faults::{Bug, Faults, Random};
+use agent_core::agent::{Agent, Identity, Input as AgentInput, Output as AgentOutput};
+use agent_core::attempt::{Probe, Settled};
+use coordinator_core::coordinator::{Coordinator, Event, Input, Output, RequestId, Resumed, SessionId};
+use coordinator_core::rows;
+use coordinator_core::settings::Settings;
+use coordinator_core::store::memory::MemoryStore;
+use coordinator_core::store::{Commit, Committed, ScanRecord, ScanStatus, Store, StoreError, StoreReply, StoreRequest};
+use protocol::codec;
+use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
+use protocol::message::{AgentMessage, CommitReply, CoordinatorMessage, PingMethod, ProbeOptions};
+use protocol::plan::{Plan, PlanParts, Slots};
+use protocol::probe::{Cause, Outcome, Slot, State, Target};
+use protocol::range_set::{AddressSet, RankedRanges};
+use protocol::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+const SCAN: ScanId = ScanId::from_bytes([1; 16]);
+/// Far beyond what any run takes once it has healed.
+const END: Duration = Duration::from_secs(1_200);
+
+/// What a run came by. A run of many seeds that missed one of these proves less than it seems to.
+#[derive(Debug, Default, Clone)]
+pub struct Reached {
+    coordinator_crashes: u64,
+    agent_crashes: u64,
+    cuts: u64,
+    freezes_past_a_right: u64,
+    refused_at_send: u64,
+    fenced_or_duplicate: u64,
+    late_reports_of_returned_leases: u64,
+    two_live_instances: u64,
+    leases_let_go: u64,
+    virtual_seconds: u64,
+}
+
+impl Reached {
+    fn fields(&self) -> [(&'static str, u64); 9] {
+        [
+            ("coordinator_crashes", self.coordinator_crashes),
+            ("agent_crashes", self.agent_crashes),
+            ("cuts", self.cuts),
+            ("freezes_past_a_right", self.freezes_past_a_right),
+            ("refused_at_send", self.refused_at_send),
+            ("fenced_or_duplicate", self.fenced_or_duplicate),
+            ("late_reports_of_returned_leases", self.late_reports_of_returned_leases),
+            ("two_live_instances", self.two_live_instances),
+            ("leases_let_go", self.leases_let_go),
+        ]
+    }
+
+    pub fn missing(&self) -> Vec<&'static str> {
+        self.fields().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.coordinator_crashes += other.coordinator_crashes;
+        self.agent_crashes += other.agent_crashes;
+        self.cuts += other.cuts;
+        self.freezes_past_a_right += other.freezes_past_a_right;
+        self.refused_at_send += other.refused_at_send;
+        self.fenced_or_duplicate += other.fenced_or_duplicate;
+        self.late_reports_of_returned_leases += other.late_reports_of_returned_leases;
+        self.two_live_instances += other.two_live_instances;
+        self.leases_let_go += other.leases_let_go;
+        self.virtual_seconds += other.virtual_seconds;
+    }
+}
+
+/// A run that kept every promise.
+#[derive(Debug)]
+pub struct Ran {
+    pub reached: Reached,
+    pub targets: u64,
+    pub sent: u64,
+    pub log: u64,
+}
+
+enum Happening {
+    CoordinatorTimer {
+        life: u64,
+    },
+    AgentTimer {
+        agent: usize,
+        life: u64,
+    },
+    ToCoordinator {
+        session: SessionId,
+        message: Option<AgentMessage>,
+    },
+    ToAgent {
+        session: SessionId,
+        message: Option<CoordinatorMessage>,
+    },
+    Dial {
+        agent: usize,
+        life: u64,
+    },
+    StoreCarriesOut {
+        life: u64,
+        id: RequestId,
+        request: StoreRequest,
+    },
+    StoreAnswers {
+        life: u64,
+        id: RequestId,
+        reply: StoreReply,
+    },
+    Send {
+        agent: usize,
+        life: u64,
+        probe: Probe,
+        right_ends_at: Time,
+    },
+    /// The answer came, or its time is up: nothing is on the wire any more.
+    Landed(Target),
+    Answer {
+        agent: usize,
+        life: u64,
+        settled: Settled,
+    },
+    CrashCoordinator,
+    StartCoordinator,
+    CrashAgent(usize),
+    StartAgent(usize),
+    Cut(usize, Duration),
+    Freeze(usize, Duration),
+}
+
+struct SimAgent {
+    machine: Option<Agent>,
+    instance: InstanceId,
+    life: u64,
+    session: Option<SessionId>,
+    cut_until: Time,
+    frozen_until: Time,
+    /// This machine's clock is `offset + elapsed × rate`.
+    offset: u64,
+    rate: f64,
+    stopped_for: u64,
+}
+
+struct Link {
+    agent: usize,
+    life: u64,
+    to_coordinator_at: Time,
+    to_agent_at: Time,
+}
+
+pub struct World {
+    now: Time,
+    queue: BTreeMap<(Time, u64), Happening>,
+    sequence: u64,
+    random: Random,
+    faults: Faults,
+    bug: Option<Bug>,
+    coordinator: Option<Coordinator>,
+    coordinator_life: u64,
+    settings: Settings,
+    store: MemoryStore,
+    disk_free_at: Time,
+    agents: Vec<SimAgent>,
+    links: BTreeMap<SessionId, Link>,
+    last_session: u64,
+    plan: Plan,
+    truth_seed: u64,
+    /// Few probes in flight make a scan long enough that rights end within it.
+    window: u32,
+    sent: BTreeMap<Target, u64>,
+    in_flight: BTreeMap<Target, (usize, u64)>,
+    announced: BTreeSet<Epoch>,
+    finished: Option<ScanStatus>,
+    reached: Reached,
+    log: u64,
+    broken: Option<String>,
+}
+
+/// Runs one seed to its end.
+pub fn run(seed: u64, faults: Faults, bug: Option<Bug>) -> Result<Ran, String> {
+    let mut world = World::new(seed, faults, bug)?;
+    while let Some(((at, _), happening)) = world.queue.pop_first() {
+        world.now = at;
+        if at > Time::ZERO + END {
+            return Err("O6: the scan did not finish after everything had healed".into());
+        }
+        world.happen(happening);
+        if let Some(broken) = world.broken.take() {
+            return Err(broken);
+        }
+        if world.finished.is_some() {
+            return world.judge();
+        }
+    }
+    Err("O6: nothing more happens, and the scan is not finished".into())
+}
+
+impl World {
+    fn new(seed: u64, faults: Faults, bug: Option<Bug>) -> Result<Self, String> {
+        let mut random = Random::new(seed);
+        let hosts = random.within(1, 200) as u32;
+        let ports = random.within(1, 12) as u16;
+        let mut addresses = AddressSet::new();
+        for host in 0..hosts {
+            addresses.insert(IpAddr::V4(Ipv4Addr::from(0xc000_0200 + host)));
+        }
+        let addresses = RankedRanges::try_from(&addresses).map_err(|error| error.to_string())?;
+        let plan = Plan::new(addresses, Slots::new(random.chance(50), (1..=ports).collect()), seed)
+            .map_err(|error| error.to_string())?;
+        let ttl = random.millis(1_500, 10_000);
+        let settings = Settings { ttl, renew_every: ttl / 4, silent_after: ttl.mul_f64(0.6), ..Settings::default() };
+        settings.check(Duration::from_millis(900)).map_err(|error| error.to_string())?;
+        let settings =
+            if bug == Some(Bug::NoMargin) { Settings { margin: Duration::ZERO, ..settings } } else { settings };
+        let mut world = Self {
+            now: Time::ZERO,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            truth_seed: random.next(),
+            window: random.within(2, 64) as u32,
+            random,
+            bug,
+            coordinator: Some(Coordinator::new(settings)),
+            coordinator_life: 1,
+            settings,
+            store: MemoryStore::new(),
+            disk_free_at: Time::ZERO,
+            agents: Vec::new(),
+            links: BTreeMap::new(),
+            last_session: 0,
+            plan,
+            sent: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            announced: BTreeSet::new(),
+            finished: None,
+            reached: Reached::default(),
+            log: 0,
+            broken: None,
+            faults,
+        };
+        world.populate();
+        Ok(world)
+    }
+
+    fn populate(&mut self) {
+        let options = ProbeOptions { timeout_ms: 900, window: self.window };
+        let record = ScanRecord {
+            id: SCAN,
+            plan: PlanParts::from(&self.plan),
+            options,
+            status: ScanStatus::Running,
+            request: String::new(),
+        };
+        let faults = self.faults.clone();
+        self.to_coordinator(Input::Submit(record));
+        for agent in 0..faults.agents + faults.late_joiners {
+            let drift = self.random.within(0, 2 * faults.drift_ppm) as f64 - faults.drift_ppm as f64;
+            self.agents.push(SimAgent {
+                machine: None,
+                instance: InstanceId::new(0),
+                life: 0,
+                session: None,
+                cut_until: Time::ZERO,
+                frozen_until: Time::ZERO,
+                offset: self.random.within(0, 1_000_000_000_000),
+                rate: 1.0 + drift / 1e6,
+                stopped_for: 0,
+            });
+            let starts = if agent < faults.agents { Duration::ZERO } else { self.random.millis(1, 5_000) };
+            self.after(starts, Happening::StartAgent(agent));
+        }
+        let until = faults.until.as_millis() as u64;
+        // Most runs last a few virtual seconds: half of the faults fall into these.
+        let moment = |random: &mut Random| {
+            if random.chance(70) { random.millis(0, 4_000) } else { random.millis(0, until) }
+        };
+        for _ in 0..faults.coordinator_crashes {
+            let at = moment(&mut self.random);
+            self.after(at, Happening::CrashCoordinator);
+        }
+        for _ in 0..faults.agent_crashes {
+            let (at, agent) = (moment(&mut self.random), self.random.next() as usize % self.agents.len());
+            self.after(at, Happening::CrashAgent(agent));
+        }
+        for _ in 0..faults.cuts {
+            let (at, agent, length) = (
+                moment(&mut self.random),
+                self.random.next() as usize % self.agents.len(),
+                self.random.millis(50, 30_000),
+            );
+            self.after(at, Happening::Cut(agent, length));
+        }
+        for _ in 0..faults.freezes {
+            let (at, agent, length) = (
+                moment(&mut self.random),
+                self.random.next() as usize % self.agents.len(),
+                self.random.millis(50, 30_000),
+            );
+            self.after(at, Happening::Freeze(agent, length));
+        }
+    }
+
+    fn after(&mut self, delay: Duration, happening: Happening) {
+        self.at(self.now + delay, happening);
+    }
+
+    fn at(&mut self, at: Time, happening: Happening) {
+        self.sequence += 1;
+        self.queue.insert((at.max(self.now), self.sequence), happening);
+    }
+
+    fn broke(&mut self, what: String) {
+        self.broken.get_or_insert_with(|| format!("{what} (at {:?})", self.now.since(Time::ZERO)));
+    }
+
+    fn note(&mut self, what: u64) {
+        self.log = (self.log ^ what ^ self.now.as_nanos()).wrapping_mul(0x100_0000_01b3).rotate_left(17);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        if let Some((agent, until)) = self.frozen(&happening) {
+            self.note(agent as u64);
+            return self.at(until, happening);
+        }
+        match happening {
+            Happening::CoordinatorTimer { life } if life == self.coordinator_life => self.coordinator_timeout(),
+            Happening::CoordinatorTimer { .. } => {}
+            Happening::AgentTimer { agent, life } if self.agents[agent].life == life => self.agent_timeout(agent),
+            Happening::AgentTimer { .. } => {}
+            Happening::ToCoordinator { session, message } => self.arrives_at_coordinator(session, message),
+            Happening::ToAgent { session, message } => self.arrives_at_agent(session, message),
+            Happening::Dial { agent, life } => self.dial(agent, life),
+            Happening::StoreCarriesOut { life, id, request } if life == self.coordinator_life => {
+                self.store_carries_out(id, &request)
+            }
+            Happening::StoreCarriesOut { .. } => {}
+            Happening::StoreAnswers { life, id, reply } if life == self.coordinator_life => {
+                self.to_coordinator(Input::Stored(id, reply))
+            }
+            Happening::StoreAnswers { .. } => {}
+            Happening::Send { agent, life, probe, right_ends_at } => self.send_probe(agent, life, probe, right_ends_at),
+            Happening::Landed(target) => {
+                self.in_flight.remove(&target);
+            }
+            Happening::Answer { agent, life, settled } => self.answer(agent, life, settled),
+            Happening::CrashCoordinator => self.crash_coordinator(),
+            Happening::StartCoordinator => self.start_coordinator(),
+            Happening::CrashAgent(agent) => self.crash_agent(agent),
+            Happening::StartAgent(agent) => self.start_agent(agent),
+            Happening::Cut(agent, length) => self.cut(agent, length),
+            Happening::Freeze(agent, length) => self.freeze(agent, length),
+        }
+    }
+
+    /// What a stopped process would do waits until it goes on; what it sent before is on its way.
+    fn frozen(&self, happening: &Happening) -> Option<(usize, Time)> {
+        let agent = match happening {
+            Happening::AgentTimer { agent, .. }
+            | Happening::Dial { agent, .. }
+            | Happening::Send { agent, .. }
+            | Happening::Answer { agent, .. } => *agent,
+            Happening::ToAgent { session, .. } => self.links.get(session)?.agent,
+            _ => return None,
+        };
+        (self.agents[agent].frozen_until > self.now).then_some((agent, self.agents[agent].frozen_until))
+    }
+}
