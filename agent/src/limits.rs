@@ -1,0 +1,105 @@
+//! What this process may hold open, and how many probes in flight that allows.
+
+use std::io;
+
+/// How many descriptors are kept for what is no probe: files, the link, the store, the runtime.
+pub const DESCRIPTORS_KEPT: u64 = 64;
+
+/// The most probes in flight by default: more gains nothing at the speeds that one core reaches.
+pub const WINDOW_MAX: u32 = 8_192;
+
+/// How many descriptors one asks for at most. Where the hard limit is "a billion", a table of that size helps nobody.
+const DESCRIPTORS_WANTED: u64 = 1 << 20;
+
+/// Why the limit of descriptors could not be raised.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    /// The limit could not be read.
+    #[error("read how many files may be open")]
+    Read(#[source] io::Error),
+    /// The soft limit could not be raised to the hard one.
+    #[error("raise the number of open files from {soft} to {wanted}")]
+    Raise {
+        /// The soft limit, which stays.
+        soft: u64,
+        /// What was asked for.
+        wanted: u64,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The number of descriptors that this process may have open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors(u64);
+
+impl Descriptors {
+    /// The present limit, unchanged.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read() -> Result<Self, LimitError> {
+        let (soft, _) = rlimit::Resource::NOFILE.get().map_err(LimitError::Read)?;
+        Ok(Self(soft))
+    }
+
+    /// Raises the soft limit to the hard one (at most 1,048,576), and says what holds now. It never lowers.
+    ///
+    /// # Errors
+    /// If the limit cannot be read or raised. The old one then holds; [`read`](Self::read) tells it.
+    pub fn raise() -> Result<Self, LimitError> {
+        let (soft, hard) = rlimit::Resource::NOFILE.get().map_err(LimitError::Read)?;
+        let wanted = hard.min(DESCRIPTORS_WANTED);
+        if soft >= wanted {
+            return Ok(Self(soft));
+        }
+        rlimit::Resource::NOFILE
+            .set(wanted, hard)
+            .map_err(|source| LimitError::Raise { soft, wanted, source })?;
+        Ok(Self(wanted))
+    }
+
+    /// A limit that is known otherwise.
+    #[must_use]
+    pub const fn new(count: u64) -> Self {
+        Self(count)
+    }
+
+    /// How many descriptors.
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.0
+    }
+
+    /// How many probes may be in flight by default: min(descriptors − 64, 8,192). Where there are fewer than 86, a quarter of
+    /// them and at least one: what then lacks a descriptor waits for one.
+    #[must_use]
+    pub fn default_window(self) -> u32 {
+        let free = self.0.saturating_sub(DESCRIPTORS_KEPT).max(self.0 / 4).max(1);
+        u32::try_from(free).unwrap_or(WINDOW_MAX).min(WINDOW_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_follows_the_descriptors_and_is_never_empty() {
+        for (descriptors, window) in
+            [(0, 1), (3, 1), (64, 16), (86, 22), (256, 192), (1_024, 960), (8_256, 8_192), (u64::MAX, 8_192)]
+        {
+            assert_eq!(Descriptors::new(descriptors).default_window(), window, "{descriptors} descriptors");
+        }
+    }
+
+    #[test]
+    fn raising_never_lowers_and_ends_at_the_hard_limit() {
+        let before = Descriptors::read().unwrap();
+        let raised = Descriptors::raise().unwrap();
+        assert!(raised.count() >= before.count());
+        assert_eq!(Descriptors::read().unwrap(), raised);
+        assert_eq!(Descriptors::raise().unwrap(), raised, "a second time changes nothing");
+    }
+}
