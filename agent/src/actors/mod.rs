@@ -1,0 +1,3 @@
+//! The actors: thin shells that carry inputs into the machine and outputs out.
+
+pub mod supervisor;

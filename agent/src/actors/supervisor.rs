@@ -1,0 +1,168 @@
+//! `ProbeSupervisor`: runs the probes of one kind that it is given, in batches, each with its timeout. It decides nothing.
+//!
+//! - Owner: the `Agent` actor, which keeps no more probes with it than its windows allow.
+//! - In: [`RunBatch`] (`try_send`), [`SetOrders`], [`Shutdown`].
+//! - Out: [`SettledBatch`] to the owner, by awaited send: each probe that was handed in is in exactly one, exactly once.
+//! - A probe that panics costs itself only: it is tried once more, then it is `not-probed: internal-error`.
+//! - Death: when it stops, for whatever reason (`Shutdown`, a panic, its owner gone), its owner gets one [`SupervisorDied`], after
+//!   the last `SettledBatch`. What was with it and was not settled then is lost: the owner counts it as `not-probed`.
+//!
+//! The probes run beside the actor, in one task on its thread (the driver), so that orders are heard while probes run. The driver
+//! polls them as one set; each is admitted by itself, just before it is sent.
+
+mod driver;
+
+use crate::probe::Prober;
+use crate::scope::{Admission, Orders};
+use actix::prelude::*;
+use agent_core::attempt::{Batch, Probe, Settled};
+use driver::{Driver, Ended};
+use protocol::probe::{Cause, Outcome, ProbeKind};
+use futures_util::FutureExt;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+/// How many batches may wait. An owner that keeps its windows never has so many here.
+const BATCHES_MAX: usize = 1_024;
+/// How many messages the mailbox holds.
+const MAILBOX_MAX: usize = 64;
+
+/// Probes to run. Nothing is answered: what becomes of them comes as [`SettledBatch`].
+#[derive(Clone, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct RunBatch(pub Batch);
+
+/// Orders that replace those before. Once this is answered they are in force: nothing that they forbid is sent from then on.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetOrders(pub Arc<Orders>);
+
+/// Lets go: what is not sent settles as `not-probed: interrupted`, what is in flight ends, then the actor stops.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown;
+
+/// What became of probes, to the owner. At most 1,024 of them, or one batch that is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct SettledBatch {
+    /// The supervisor's kind.
+    pub kind: ProbeKind,
+    /// The probes.
+    pub settled: Vec<Settled>,
+}
+
+/// The supervisor of this kind is no more, and nothing comes from it after this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct SupervisorDied {
+    /// The supervisor's kind.
+    pub kind: ProbeKind,
+}
+
+/// To whom a supervisor reports.
+#[derive(Clone)]
+pub struct Owner {
+    /// Takes outcomes.
+    pub settled: Recipient<SettledBatch>,
+    /// Learns of the death.
+    pub died: Recipient<SupervisorDied>,
+}
+
+/// The actor.
+pub struct ProbeSupervisor {
+    kind: ProbeKind,
+    admission: Rc<Admission>,
+    settled_to: Recipient<SettledBatch>,
+    /// `None` once it has let go.
+    batches: Option<mpsc::Sender<Batch>>,
+    /// `None` once it runs.
+    driver: Option<Driver>,
+}
+
+impl ProbeSupervisor {
+    /// A supervisor of `kind` that asks by `prober`, with at most `in_flight_max` probes in flight (or what the prober bears, if that
+    /// is less). What is more waits.
+    #[must_use]
+    pub fn new(kind: ProbeKind, prober: Prober, admission: Admission, in_flight_max: u32, owner: Owner) -> Self {
+        let admission = Rc::new(admission);
+        let (sender, batches) = mpsc::channel(BATCHES_MAX);
+        let in_flight_max = (in_flight_max as usize).min(prober.in_flight_max().unwrap_or(usize::MAX)).max(1);
+        let settled_to = owner.settled.clone();
+        let driver = Driver::new(kind, Rc::new(prober), Rc::clone(&admission), in_flight_max, batches, owner);
+        Self { kind, admission, settled_to, batches: Some(sender), driver: Some(driver) }
+    }
+}
+
+impl ProbeSupervisor {
+    /// Settles a batch that is not run. Until the owner has taken it, no further message is read: its `try_send` then says "full".
+    fn refuse(&self, batch: Batch, cause: Cause, ctx: &mut Context<Self>) {
+        let refused = |probe: &Probe| Settled { id: probe.id, outcome: Outcome::not_probed(cause), rtt: None };
+        let settled = batch.probes.iter().map(refused).collect();
+        let told = self.settled_to.send(SettledBatch { kind: self.kind, settled });
+        ctx.wait(tokio::time::timeout(driver::OWNER_TIMEOUT, told).map(drop).into_actor(self));
+    }
+}
+
+impl Actor for ProbeSupervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_MAX);
+        let Some(driver) = self.driver.take() else {
+            return;
+        };
+        let kind = self.kind;
+        let running = tokio::task::spawn_local(driver.run());
+        ctx.spawn(running.into_actor(self).map(move |ended, _, ctx| {
+            match ended {
+                Ok(Ended::LetGo) => {}
+                Ok(Ended::OwnerGone) => tracing::debug!(%kind, "the owner of the probes is gone"),
+                Err(error) => tracing::error!(%kind, %error, "the driver of the probes died"),
+            }
+            ctx.stop();
+        }));
+    }
+}
+
+impl Handler<RunBatch> for ProbeSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, RunBatch(batch): RunBatch, ctx: &mut Self::Context) {
+        let (batch, cause) = match &self.batches {
+            Some(batches) => match batches.try_send(batch) {
+                Ok(()) => return,
+                Err(TrySendError::Full(batch)) => {
+                    tracing::error!(kind = %self.kind, "more batches than an owner may keep here");
+                    (batch, Cause::LocalLimit)
+                }
+                Err(TrySendError::Closed(batch)) => (batch, Cause::Interrupted),
+            },
+            None => (batch, Cause::Interrupted),
+        };
+        self.refuse(batch, cause, ctx);
+    }
+}
+
+impl Handler<SetOrders> for ProbeSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, SetOrders(orders): SetOrders, _: &mut Self::Context) {
+        if self.batches.is_some() {
+            self.admission.set_orders(orders);
+        }
+    }
+}
+
+impl Handler<Shutdown> for ProbeSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Shutdown, _: &mut Self::Context) {
+        self.admission.stop();
+        self.batches = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;
