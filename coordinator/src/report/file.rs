@@ -29,12 +29,12 @@ pub enum ResultFileError {
     #[error("{} is neither a file nor a pipe: name another place", shown(.0))]
     NotWritable(PathBuf),
     /// The system does not let us.
-    #[error("the result file {} cannot be written: {source}", shown(.path))]
+    #[error("the result file {} cannot be written: {why}", shown(.path))]
     Denied {
         /// The result file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        why: io::Error,
     },
     /// It failed while it was written. The file that was there is there still.
     #[error("write the result file {}", shown(.path))]
@@ -78,7 +78,7 @@ impl ResultFile {
         if path.as_os_str().is_empty() {
             return Err(ResultFileError::Empty);
         }
-        let denied = |source| ResultFileError::Denied { path: path.to_owned(), source };
+        let denied = |why| ResultFileError::Denied { path: path.to_owned(), why };
         let absolute = std::path::absolute(path).map_err(denied)?;
         let (path, kind) = match fs::metadata(&absolute) {
             Ok(found) if found.is_dir() => return Err(ResultFileError::Directory(absolute)),

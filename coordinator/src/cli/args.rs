@@ -1,0 +1,216 @@
+//! What can be typed, as clap knows it: pure syntax, with the help that goes with it. Its meaning is in [`super::request`].
+
+use super::CliError;
+use super::words::as_typed;
+use clap::builder::styling::Styles;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Parser};
+use protocol::quote::Quoted;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const ABOUT: &str = "Scans addresses and ports that you are authorised to scan, and says what it could not see.";
+
+const EXAMPLES: &str = "\
+Examples:
+  portsweep 127.0.0.1                            1,000 ports of this machine
+  portsweep -f tcp -f ping -ip 127.0.0.1 -w FILE the same, with a JSON result
+  portsweep -p 1433 192.0.2.0/24                 one port of a network
+  portsweep -sn 192.0.2.11-192.0.2.40            who is there?
+  portsweep -p- -w - 192.0.2.11 | jq .summary    all ports, as JSON in a pipe
+  portsweep -iL FILE --exclude 192.0.2.13        targets from a file
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but could not look
+everywhere, 130 interrupted.";
+
+/// The words of a command line, sorted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "portsweep",
+    version,
+    about = ABOUT,
+    override_usage = "portsweep [scan] [OPTIONS] [SPEC]...",
+    after_help = EXAMPLES,
+    term_width = 80,
+    styles = Styles::plain(),
+    disable_help_flag = true,
+    disable_version_flag = true,
+)]
+pub(super) struct Args {
+    /// Addresses as 192.0.2.1, 192.0.2.0/24, 192.0.2.1-9, 192.0.2.1-192.0.2.9, 2001:db8::/120, names; more with commas
+    #[arg(value_name = "SPEC", help_heading = "Targets", display_order = 0)]
+    pub(super) targets: Vec<String>,
+    /// The same as SPEC
+    #[arg(long = "ip", value_name = "SPEC", help_heading = "Targets", allow_hyphen_values = true, display_order = 1)]
+    pub(super) ip: Vec<String>,
+    /// Read targets from a file, - is standard input
+    #[arg(long = "iL", value_name = "FILE", help_heading = "Targets", display_order = 2)]
+    pub(super) lists: Vec<PathBuf>,
+    /// Never probe these; wins over every target
+    #[arg(long, value_name = "SPEC", help_heading = "Targets", allow_hyphen_values = true, display_order = 3)]
+    pub(super) exclude: Vec<String>,
+    /// Never probe what this file lists
+    #[arg(long = "excludefile", value_name = "FILE", help_heading = "Targets", display_order = 4)]
+    pub(super) exclude_lists: Vec<PathBuf>,
+    /// Scan every address of a name [default: its first]
+    #[arg(long, help_heading = "Targets", display_order = 5)]
+    pub(super) resolve_all: bool,
+    /// Prefer a name's IPv6 addresses [default: IPv4]
+    #[arg(short = '6', help_heading = "Targets", display_order = 6)]
+    pub(super) prefer_v6: bool,
+
+    /// Ports as 22,80,8000-8100,http; - is 1-65535 [default: 1,000 of our selection]
+    #[arg(short = 'p', value_name = "PORTS", help_heading = "Ports", allow_hyphen_values = true)]
+    pub(super) ports: Vec<String>,
+    /// The first 100 of our selection
+    #[arg(short = 'F', help_heading = "Ports", conflicts_with_all = ["ports", "top_ports"])]
+    pub(super) fast: bool,
+    /// The first N of our selection, 1 to 1,000
+    #[arg(long, value_name = "N", help_heading = "Ports", conflicts_with = "ports")]
+    pub(super) top_ports: Option<usize>,
+    /// Leave these out
+    #[arg(long, value_name = "PORTS", help_heading = "Ports", allow_hyphen_values = true)]
+    pub(super) exclude_ports: Vec<String>,
+
+    /// tcp (connect to each port) or ping (ICMP echo); repeat for both [default: both, answered or not]
+    #[arg(short = 'f', value_name = "KIND", help_heading = "Probes", value_delimiter = ',')]
+    pub(super) kinds: Vec<String>,
+    /// The same as -f ping
+    #[arg(long = "sn", help_heading = "Probes")]
+    pub(super) ping: bool,
+    /// The same as -f tcp
+    #[arg(long = "sT", help_heading = "Probes")]
+    pub(super) tcp: bool,
+    /// Leave ping out
+    #[arg(long = "Pn", help_heading = "Probes")]
+    pub(super) no_ping: bool,
+
+    /// How long a probe waits, 1ms to 10s [default: 900ms]
+    #[arg(long, value_name = "TIME", help_heading = "Pace", value_parser = timeout)]
+    pub(super) timeout: Option<Duration>,
+    /// The most probes in flight [default: descriptors - 64, at most 8192]
+    #[arg(long, value_name = "N", help_heading = "Pace", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) window: Option<u32>,
+    /// The same N, the same order of probes [default: random]
+    #[arg(long, value_name = "N", help_heading = "Pace",
+        value_parser = clap::value_parser!(u64).range(..=crate::report::facts::SEED_MAX))]
+    pub(super) seed: Option<u64>,
+    /// Begin even with over 2^24 addresses or 10^9 targets [default: ask]
+    #[arg(long, help_heading = "Pace")]
+    pub(super) yes: bool,
+
+    /// Write the result as JSON, - is standard output [default: none]
+    #[arg(short = 'w', value_name = "FILE", help_heading = "Output")]
+    pub(super) write: Option<PathBuf>,
+    /// Print no results [default: tables on a terminal, lines as 192.0.2.1:22 in a pipe]
+    #[arg(short, long, help_heading = "Output")]
+    pub(super) quiet: bool,
+    /// Print this help
+    #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
+    help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "Output")]
+    version: Option<bool>,
+
+    /// nmap's "look no address up", which we never do.
+    #[arg(short = 'n', hide = true)]
+    _no_reverse: bool,
+}
+
+/// A command line that clap understood.
+pub(super) enum Parsed {
+    /// A scan.
+    Args(Box<Args>),
+    /// A text to print.
+    Print(String),
+}
+
+/// Lets clap sort the words. They are what [`super::words::split`] makes.
+pub(super) fn parse(words: Vec<OsString>) -> Result<Parsed, CliError> {
+    let words = std::iter::once("portsweep".into()).chain(words);
+    match Args::try_parse_from(words) {
+        Ok(args) => Ok(Parsed::Args(Box::new(args))),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Parsed::Print(as_typed(&error.render().to_string())))
+        }
+        Err(error) => Err(CliError::Syntax(one_line(&error))),
+    }
+}
+
+/// clap's error as one line, with the way to the help.
+fn one_line(error: &clap::Error) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
+        _ => None,
+    };
+    let name = |text: &str| as_typed(&format!("'{text}'")).trim_matches('\'').to_owned();
+    let option = context(ContextKind::InvalidArg).unwrap_or_default();
+    let value = context(ContextKind::InvalidValue).unwrap_or_default();
+    let (shown, option) = (Quoted::new(&name(option)), name(option));
+    match error.kind() {
+        ErrorKind::UnknownArgument => match context(ContextKind::SuggestedArg) {
+            Some(suggested) => format!("there is no option {shown}: do you mean {}? (see --help)", name(suggested)),
+            None => format!("there is no option {shown} (see --help)"),
+        },
+        ErrorKind::InvalidValue if value.is_empty() => format!("{option} needs a value (see --help)"),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
+            format!("{} is no value for {option}{why} (see --help)", Quoted::new(value))
+        }
+        ErrorKind::ArgumentConflict => match context(ContextKind::PriorArg).map(name) {
+            Some(prior) if prior != option => format!("{option} and {prior} say different things: drop one of them"),
+            _ => format!("{option} can be given once only"),
+        },
+        ErrorKind::TooManyValues => format!("{option} takes no value (see --help)"),
+        _ => {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            format!("{} (see --help)", Quoted::new(line.strip_prefix("error: ").unwrap_or(line)))
+        }
+    }
+}
+
+/// `100ms`, `1s`, `2m`, `1.5`; a plain number is seconds, as nmap has it. 1 ms to 10 s.
+fn timeout(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
+    let (number, unit_s) =
+        UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds))).unwrap_or((text, 1.0));
+    // Rust would read `inf`, `1e9` and `+1` too.
+    let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number = if plain { number.parse::<f64>().ok() } else { None };
+    let Some(number) = number else {
+        return Err("write 100ms, 1s, or a number of seconds".to_owned());
+    };
+    let seconds = number * unit_s;
+    if !(0.001..=10.0).contains(&seconds) {
+        return Err("a probe waits 1ms to 10s".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_have_nmaps_units() {
+        assert_eq!(timeout("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(timeout("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(timeout("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(timeout("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(timeout("1ms"), Ok(Duration::from_millis(1)));
+        for wrong in
+            ["", "0", "0.5ms", "11s", "2m", "-1s", "+1s", "1e0", "inf", "NaN", "s", "soon", "1 s", "١s", "1.2.3"]
+        {
+            assert!(timeout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn clap_accepts_how_the_options_are_made() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

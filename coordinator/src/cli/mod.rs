@@ -1,0 +1,55 @@
+//! What was typed, and what it means.
+//!
+//! [`parse`] takes a command line through four steps, each of which can refuse it with one clear line and exit code 2:
+//! [`words`] splits nmap's single-dash words, [`args`] is clap's part (pure syntax), [`request`] gives it a meaning,
+//! [`names`] looks names up. What comes out is checked: nothing later has to ask whether it makes sense.
+
+mod args;
+mod error;
+mod exit;
+mod names;
+mod request;
+mod size;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io::Read;
+
+pub use error::CliError;
+pub use exit::ExitCode;
+pub use names::{LookUp, NameError, SystemNames};
+pub use request::{ScanRequest, Write};
+pub use size::{Size, confirm};
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// A text for standard output, and nothing else: `--help`, `--version`. Has colours, which `anstream` takes away
+    /// where they do not belong; ends with a line end.
+    Print(String),
+    /// A scan from here.
+    Scan(Box<ScanRequest>),
+}
+
+/// Finds out what a command line asks for. `words` are what came after the program's name. `stdin` is read for
+/// `-iL -` and `--excludefile -` only; files that are named are read; names are looked up with `names`.
+///
+/// # Errors
+/// What cannot be meant. Nothing was sent or written.
+pub fn parse(
+    words: impl IntoIterator<Item = OsString>,
+    stdin: &mut dyn Read,
+    names: &dyn LookUp,
+) -> Result<Invocation, CliError> {
+    let typed: Vec<_> = words.into_iter().collect();
+    let command = words::command_line(&typed);
+    let args = match args::parse(words::split(typed)?)? {
+        args::Parsed::Args(args) => args,
+        args::Parsed::Print(text) => return Ok(Invocation::Print(text)),
+    };
+    let request = ScanRequest::new(*args, command, stdin, names)?;
+    Ok(Invocation::Scan(Box::new(request)))
+}

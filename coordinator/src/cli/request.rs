@@ -1,0 +1,366 @@
+//! What a command line means: a scan whose every part was checked.
+
+use super::args::Args;
+use super::names::{self, LookUp, Role, Rules};
+use super::{CliError, Size};
+use crate::report::quantity::grouped;
+use protocol::address::{AddressClass, ListError, TargetItem, TargetListParser, parse_targets};
+use protocol::port::{PortSet, default_ports, fast_ports, parse_ports, top_ports};
+use protocol::probe::ProbeKind;
+use protocol::quote::Quoted;
+use protocol::range_set::AddressSet;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the JSON goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// To standard output, alone.
+    Stdout,
+    /// To a file, as it was typed: [`crate::report::file::ResultFile::check`] comes next.
+    File(PathBuf),
+}
+
+/// A scan from here, as it was asked for. At least one address is left after exclusions, and something is asked of each.
+#[derive(Clone, Debug)]
+pub struct ScanRequest {
+    command: String,
+    targets: AddressSet,
+    exclude: AddressSet,
+    typed_targets: Vec<String>,
+    typed_exclude: Vec<String>,
+    names: BTreeMap<IpAddr, Vec<String>>,
+    ping: bool,
+    ports: PortSet,
+    timeout: Option<Duration>,
+    window: Option<u32>,
+    seed: Option<u64>,
+    write: Option<Write>,
+    quiet: bool,
+    yes: bool,
+    size: Size,
+    notices: Vec<String>,
+}
+
+impl ScanRequest {
+    /// Gives what was typed its meaning. Reads the files that are named, `stdin` for `-`, and looks names up.
+    pub(super) fn new(args: Args, command: String, stdin: &mut dyn Read, names: &dyn LookUp) -> Result<Self, CliError> {
+        let (ping, tcp) = kinds(&args)?;
+        let ports = if tcp { ports(&args)? } else { PortSet::new() };
+        let rules = Rules { prefer_v6: args.prefer_v6, all: args.resolve_all };
+        let mut reader = Reader { stdin: Some(stdin), names, rules, found: BTreeMap::new() };
+        let (targets, typed_targets) = reader.targets(&args)?;
+        let (exclude, typed_exclude) = reader.exclusions(&args)?;
+        let (targets, notices) = without_classes(targets)?;
+
+        let mut left = targets.clone();
+        left.subtract(&exclude);
+        if left.is_empty() {
+            return Err(CliError::AllExcluded);
+        }
+        let slots = u32::from(ping) + ports.len();
+        let size = Size::new(left.len(), slots, args.window, args.timeout);
+        if size.targets > u128::from(u64::MAX) {
+            return Err(CliError::TooLarge { size });
+        }
+        let write = args.write.map(|path| if path == Path::new("-") { Write::Stdout } else { Write::File(path) });
+        Ok(Self {
+            command,
+            targets: left,
+            exclude,
+            typed_targets,
+            typed_exclude,
+            names: reader.found,
+            ping,
+            ports,
+            timeout: args.timeout,
+            window: args.window,
+            seed: args.seed,
+            write,
+            quiet: args.quiet,
+            yes: args.yes,
+            size,
+            notices,
+        })
+    }
+
+    /// The command line as it was typed, quoted for a shell.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.command
+    }
+
+    /// What is to be probed: the targets without the exclusions and without unspecified and multicast addresses. Never
+    /// empty. It is also what the agent embedded in this scan allows.
+    #[must_use]
+    pub fn targets(&self) -> &AddressSet {
+        &self.targets
+    }
+
+    /// What is never probed; may hold addresses that are no targets.
+    #[must_use]
+    pub fn exclude(&self) -> &AddressSet {
+        &self.exclude
+    }
+
+    /// The target specs as they were typed; a file as `-iL FILE`.
+    #[must_use]
+    pub fn typed_targets(&self) -> &[String] {
+        &self.typed_targets
+    }
+
+    /// The exclusions as they were typed; a file as `--excludefile FILE`.
+    #[must_use]
+    pub fn typed_exclude(&self) -> &[String] {
+        &self.typed_exclude
+    }
+
+    /// Names that were typed as targets, by the address that they stand for.
+    #[must_use]
+    pub fn names(&self) -> &BTreeMap<IpAddr, Vec<String>> {
+        &self.names
+    }
+
+    /// Whether `ping` is asked of every address.
+    #[must_use]
+    pub fn ping(&self) -> bool {
+        self.ping
+    }
+
+    /// The TCP ports that are asked of every address; empty if only `ping` is.
+    #[must_use]
+    pub fn ports(&self) -> &PortSet {
+        &self.ports
+    }
+
+    /// The probe kinds, `ping` first. Never empty.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<ProbeKind> {
+        let ping = self.ping.then_some(ProbeKind::Ping);
+        let tcp = (!self.ports.is_empty()).then_some(ProbeKind::Tcp);
+        ping.into_iter().chain(tcp).collect()
+    }
+
+    /// How long a try waits, 1 ms to 10 s; `None` where it follows what is measured.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// The most probes in flight, at least 1; `None` where the machine's limits say.
+    #[must_use]
+    pub fn window(&self) -> Option<u32> {
+        self.window
+    }
+
+    /// What the order is made from, at most [`crate::report::facts::SEED_MAX`]; `None` for a random one.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
+    /// Where the JSON goes, if anywhere.
+    #[must_use]
+    pub fn write(&self) -> Option<&Write> {
+        self.write.as_ref()
+    }
+
+    /// Whether standard output stays silent. (`-w -` puts the JSON there nevertheless.)
+    #[must_use]
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Whether `--yes` was typed.
+    #[must_use]
+    pub fn yes(&self) -> bool {
+        self.yes
+    }
+
+    /// How large the scan is.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Lines for standard error: what was left out of the targets.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}
+
+/// Whether `ping` and `tcp` are asked. Both if nothing says so; `-f`, `-sn` and `-sT` add, `-Pn` removes `ping`.
+fn kinds(args: &Args) -> Result<(bool, bool), CliError> {
+    let (mut ping, mut tcp) = (args.ping, args.tcp);
+    for kind in &args.kinds {
+        match kind.as_str() {
+            "ping" => ping = true,
+            "tcp" => tcp = true,
+            _ => return Err(CliError::Kind(Quoted::new(kind))),
+        }
+    }
+    if args.no_ping && ping {
+        return Err(CliError::PingAndNoPing(if args.ping { "-sn" } else { "-f ping" }));
+    }
+    if !ping && !tcp {
+        (ping, tcp) = (!args.no_ping, true);
+    }
+    if !tcp {
+        let port_options = [
+            ("-p", !args.ports.is_empty()),
+            ("-F", args.fast),
+            ("--top-ports", args.top_ports.is_some()),
+            ("--exclude-ports", !args.exclude_ports.is_empty()),
+        ];
+        if let Some((option, _)) = port_options.into_iter().find(|(_, is_typed)| *is_typed) {
+            return Err(CliError::PortsWithoutTcp(option));
+        }
+    }
+    Ok((ping, tcp))
+}
+
+fn ports(args: &Args) -> Result<PortSet, CliError> {
+    let mut ports = match (args.fast, args.top_ports) {
+        (true, _) => fast_ports(),
+        (false, Some(count)) => top_ports(count).map_err(CliError::TopPorts)?,
+        (false, None) if args.ports.is_empty() => default_ports(),
+        (false, None) => PortSet::new(),
+    };
+    for text in &args.ports {
+        ports = ports.union(&parse_ports(text).map_err(CliError::Ports)?);
+    }
+    for text in &args.exclude_ports {
+        ports = ports.subtract(&parse_ports(text).map_err(CliError::ExcludePorts)?);
+    }
+    if ports.is_empty() { Err(CliError::NoPortLeft) } else { Ok(ports) }
+}
+
+/// Takes out what is no host's address; says so in a line.
+fn without_classes(targets: AddressSet) -> Result<(AddressSet, Vec<String>), CliError> {
+    let mut hosts = targets.clone();
+    let mut counts = Vec::new();
+    for (class, name) in [(AddressClass::Unspecified, "unspecified"), (AddressClass::Multicast, "multicast")] {
+        let count = targets.intersect(class.addresses()).len();
+        if count > 0 {
+            hosts.subtract(class.addresses());
+            counts.push(format!("{} {name}", grouped(count)));
+        }
+    }
+    if counts.is_empty() {
+        return Ok((targets, Vec::new()));
+    }
+    if hosts.is_empty() {
+        return Err(CliError::NoHosts(first_range(&targets)));
+    }
+    let one = targets.len() - hosts.len() == 1;
+    let (noun, verb) = if one { ("address", "it is no host's") } else { ("addresses", "they are no hosts'") };
+    Ok((hosts, vec![format!("left out {} {noun}: {verb}", counts.join(" and "))]))
+}
+
+fn first_range(set: &AddressSet) -> String {
+    match set.ranges().next() {
+        Some((first, last)) if first != last => format!("{first}-{last}"),
+        Some((first, _)) => first.to_string(),
+        None => String::new(),
+    }
+}
+
+/// Reads target specs from words, files and names.
+struct Reader<'a> {
+    /// Until it is read.
+    stdin: Option<&'a mut dyn Read>,
+    names: &'a dyn LookUp,
+    rules: Rules,
+    /// Names of targets by their address.
+    found: BTreeMap<IpAddr, Vec<String>>,
+}
+
+impl Reader<'_> {
+    fn targets(&mut self, args: &Args) -> Result<(AddressSet, Vec<String>), CliError> {
+        let (mut set, mut typed) = (AddressSet::new(), Vec::new());
+        for word in args.ip.iter().chain(&args.targets) {
+            let items = parse_targets(word).map_err(CliError::Target)?;
+            self.add(items, Role::Target, &mut set)?;
+            typed.push(word.clone());
+        }
+        for path in &args.lists {
+            let items = self.list("-iL", path)?;
+            self.add(items, Role::Target, &mut set)?;
+            typed.push(format!("-iL {}", path.to_string_lossy()));
+        }
+        if set.is_empty() { Err(CliError::NoTarget) } else { Ok((set, typed)) }
+    }
+
+    fn exclusions(&mut self, args: &Args) -> Result<(AddressSet, Vec<String>), CliError> {
+        let (mut set, mut typed) = (AddressSet::new(), Vec::new());
+        for word in &args.exclude {
+            let items = parse_targets(word).map_err(CliError::Exclude)?;
+            self.add(items, Role::Exclusion, &mut set)?;
+            typed.push(word.clone());
+        }
+        for path in &args.exclude_lists {
+            let items = self.list("--excludefile", path)?;
+            self.add(items, Role::Exclusion, &mut set)?;
+            typed.push(format!("--excludefile {}", path.to_string_lossy()));
+        }
+        Ok((set, typed))
+    }
+
+    fn add(&mut self, items: Vec<TargetItem>, role: Role, set: &mut AddressSet) -> Result<(), CliError> {
+        for item in items {
+            match item {
+                TargetItem::Addresses(addresses) => set.extend(&addresses),
+                TargetItem::Name { name, prefix } => {
+                    let nets = names::resolve(&name, prefix, role, self.rules, self.names).map_err(CliError::Name)?;
+                    for net in nets {
+                        set.insert_net(net);
+                        if role == Role::Target {
+                            let names = self.found.entry(net.addr().to_canonical()).or_default();
+                            if !names.contains(&name) {
+                                names.push(name.clone());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, flag: &'static str, path: &Path) -> Result<Vec<TargetItem>, CliError> {
+        let file = || Quoted::new(&path.to_string_lossy());
+        let read = if path == Path::new("-") {
+            read_list(self.stdin.take().ok_or(CliError::StdinTwice)?)
+        } else {
+            File::open(path).map_err(ListReadError::Io).and_then(|mut file| read_list(&mut file))
+        };
+        read.map_err(|error| match error {
+            ListReadError::Io(why) => CliError::Unreadable { flag, file: file(), why },
+            ListReadError::List(problem) => CliError::List { flag, file: file(), problem: Box::new(problem) },
+        })
+    }
+}
+
+enum ListReadError {
+    Io(io::Error),
+    List(ListError),
+}
+
+fn read_list(file: &mut dyn Read) -> Result<Vec<TargetItem>, ListReadError> {
+    const BUFFER_BYTES: usize = 1 << 16;
+    let mut parser = TargetListParser::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return parser.finish().map_err(ListReadError::List),
+            Ok(count) => parser.feed(&buffer[..count]).map_err(ListReadError::List)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(ListReadError::Io(error)),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Command lines and what they mean, or why they are refused. One line each: what was typed, what came of it.
+
+use super::*;
+use std::io::Cursor;
+use std::net::IpAddr;
+
+/// `www.example` has an address, other names have none.
+struct Names;
+
+impl LookUp for Names {
+    fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, NameError> {
+        let known = name == "www.example";
+        Ok(if known { vec!["192.0.2.80".parse().unwrap()] } else { vec![] })
+    }
+}
+
+fn invocation(line: &str, stdin: &str) -> Result<Invocation, CliError> {
+    let words = line.split(' ').filter(|word| !word.is_empty()).map(|word| match word {
+        "''" => OsString::new(),
+        word => OsString::from(word),
+    });
+    parse(words, &mut Cursor::new(stdin.to_owned()), &Names)
+}
+
+fn scan(line: &str) -> ScanRequest {
+    match invocation(line, "") {
+        Ok(Invocation::Scan(request)) => *request,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refused(line: &str) -> String {
+    match invocation(line, "") {
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.contains(|char: char| char.is_control()), "{line}: {text}");
+            assert!(text.len() < 400, "{line}: {text}");
+            assert_eq!(error.exit().code(), 2);
+            text
+        }
+        Ok(other) => panic!("{line}: {other:?}"),
+    }
+}
+
+/// `targets; kinds; ports`.
+fn meaning(line: &str) -> String {
+    let request = scan(line);
+    let kinds: Vec<_> = request.kinds().iter().map(|kind| kind.as_str()).collect();
+    format!("{}; {}; {}", request.targets(), kinds.join("+"), request.ports())
+}
+
+#[test]
+fn the_forerunners_command_line_works() {
+    let line = "-f tcp -f ping -ip 192.0.2.11-192.0.2.14 -w result.json -p 22,80";
+    assert_eq!(meaning(line), "192.0.2.11-192.0.2.14; ping+tcp; 22,80");
+    let request = scan(line);
+    assert_eq!(request.write(), Some(&Write::File("result.json".into())));
+    assert_eq!(request.command(), format!("portsweep {line}"));
+    assert_eq!(request.typed_targets(), ["192.0.2.11-192.0.2.14"]);
+}
+
+#[test]
+fn targets_are_united() {
+    assert_eq!(
+        meaning("scan -p 1 -ip 192.0.2.1,192.0.2.3 -ip=192.0.2.2 192.0.2.1-2 2001:db8::/127"),
+        "192.0.2.1-192.0.2.3,2001:db8::-2001:db8::1; ping+tcp; 1"
+    );
+    assert_eq!(meaning("-p 1 192.0.2.0/29 --exclude 192.0.2.0/30,192.0.2.7"), "192.0.2.4-192.0.2.6; ping+tcp; 1");
+    assert_eq!(meaning("-p 1 www.example localhost"), "127.0.0.1,192.0.2.80; ping+tcp; 1");
+    let named = scan("www.example");
+    assert_eq!(named.names()[&"192.0.2.80".parse::<IpAddr>().unwrap()], ["www.example"]);
+}
+
+#[test]
+fn kinds_are_separate_questions() {
+    let kinds = |options: &str| {
+        let line = format!("{options} 192.0.2.1");
+        scan(&line).kinds().iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join("+")
+    };
+    assert_eq!(kinds(""), "ping+tcp");
+    assert_eq!(kinds("-f tcp,ping"), "ping+tcp");
+    assert_eq!(kinds("-f tcp"), "tcp");
+    assert_eq!(kinds("-sT"), "tcp");
+    assert_eq!(kinds("-f ping"), "ping");
+    assert_eq!(kinds("-sn"), "ping");
+    assert_eq!(kinds("-sn -sT"), "ping+tcp");
+    assert_eq!(kinds("-Pn"), "tcp");
+    assert_eq!(kinds("-Pn -f tcp -n"), "tcp");
+    assert_eq!(refused("-Pn -sn 192.0.2.1"), "-Pn leaves ping out, and -sn asks for it: drop one of them");
+    assert!(refused("-Pn -f ping 192.0.2.1").contains("-f ping"));
+    for option in ["-p 22", "-F", "--top-ports 5", "--exclude-ports 5", "-p-"] {
+        let text = refused(&format!("-sn {option} 192.0.2.1"));
+        assert!(text.contains("is for tcp, and only ping is asked for"), "{text}");
+    }
+}
+
+#[test]
+fn ports_are_nmaps() {
+    let ports = |options: &str| scan(&format!("{options} 192.0.2.1")).ports().to_string();
+    assert_eq!(ports("-p-"), "1-65535");
+    assert_eq!(ports("-p -"), "1-65535");
+    assert_eq!(ports("-p22"), "22");
+    assert_eq!(ports("-p -100"), "1-100");
+    assert_eq!(ports("-p 22 -p80,81"), "22,80-81");
+    assert_eq!(ports("-p 20-30 --exclude-ports 22,25-29"), "20-21,23-24,30");
+    assert_eq!(scan("-F 192.0.2.1").ports().len(), 100);
+    assert_eq!(scan("--top-ports 7 192.0.2.1").ports().len(), 7);
+    assert_eq!(scan("192.0.2.1").ports().len(), 1_000);
+    assert!(refused("-F -p 22 192.0.2.1").contains("drop one of them"));
+    assert!(refused("-p 22 --exclude-ports 22 192.0.2.1").starts_with("--exclude-ports leaves no port"));
+    assert!(refused("--top-ports 1001 192.0.2.1").contains("-p-"));
+}
+
+#[test]
+fn other_options_are_taken() {
+    let request = scan("--timeout 100ms --window 5 --seed 7 -q --yes -w - 192.0.2.1");
+    assert_eq!(request.timeout(), Some(std::time::Duration::from_millis(100)));
+    assert_eq!((request.window(), request.seed()), (Some(5), Some(7)));
+    assert!(request.quiet() && request.yes());
+    assert_eq!(request.write(), Some(&Write::Stdout));
+}
+
+#[test]
+fn lists_are_read_from_files_and_standard_input() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "192.0.2.1 192.0.2.2 # two\r\n192.0.2.9\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let line = format!("-iL {path} --excludefile - -p 1");
+    let Ok(Invocation::Scan(request)) = invocation(&line, "192.0.2.2\n") else { panic!("{line}") };
+    assert_eq!(request.targets().to_string(), "192.0.2.1,192.0.2.9");
+    assert_eq!(request.typed_targets(), [format!("-iL {path}")]);
+    assert!(refused("-iL - --excludefile - 192.0.2.1").contains("only one list"));
+    assert!(refused("-iL /nonexistent/list").starts_with("-iL \"/nonexistent/list\" cannot be read: "));
+    let error = invocation("-iL -", "192.0.2.1\n192.0.2.0/99\n").unwrap_err().to_string();
+    assert!(error.starts_with("-iL \"-\", line 2: "), "{error}");
+    assert!(invocation("-iL -", "# nobody\n").is_err());
+}
+
+#[test]
+fn what_is_no_host_is_left_out_or_refused() {
+    let request = scan("-p 1 0.0.0.0-0.0.0.9 224.0.0.0/30");
+    assert_eq!(request.targets().to_string(), "0.0.0.1-0.0.0.9");
+    assert_eq!(request.notices(), ["left out 1 unspecified and 4 multicast addresses: they are no hosts'"]);
+    assert_eq!(scan("192.0.2.1").notices(), [""; 0]);
+    assert!(refused("224.0.0.1").starts_with("224.0.0.1 is no host's address"));
+    assert!(refused("::").contains("no host's address"));
+    assert!(refused("192.0.2.0/30 --exclude 192.0.2.0/24").contains("exclusions cover every target"));
+}
+
+#[test]
+fn bad_input_74_prefix_lengths() {
+    for target in ["10.0.0.0/33", "10.0.0.0/-1", "192.0.2.1/", "2001:db8::/129"] {
+        assert!(refused(target).starts_with("target \""), "{target}");
+    }
+    let whole = scan("1.2.3.4/0 -p 1");
+    assert!(whole.size().needs_yes());
+}
+
+#[test]
+fn bad_input_77_targets_that_are_none() {
+    for target in ["10.0.0.5-1", "-ip -", "''", "-ip ''", "none.example", "192.0.2.1\u{1b}[2J"] {
+        refused(target);
+    }
+    assert!(refused("").starts_with("nothing to scan"));
+    refused(&"x".repeat(1 << 20));
+    refused(&format!("--{}", "x".repeat(1 << 20)));
+}
+
+#[test]
+fn bad_input_78_ports_that_are_none() {
+    for ports in ["65536", "80-79", "٨٠", "''", "22,,80", "+22", "-1-5", "--timeout"] {
+        assert!(refused(&format!("-p {ports} 192.0.2.1")).starts_with("-p \""), "{ports}");
+    }
+    assert_eq!(scan("-p 1-65535,1-65535 192.0.2.1").ports().len(), 65_535);
+}
+
+#[test]
+fn bad_input_79_a_size_that_nobody_can_mean() {
+    assert!(refused("::/0 -p-").contains("are more than a scan can have"));
+    assert!(refused("2001:db8::/64").contains("18,446,744,073,709,551,616 addresses"));
+    assert!(!scan("10.0.0.0/8 -p 1 -Pn").size().needs_yes(), "2^24 addresses are the most");
+    assert!(scan("10.0.0.0/7 -p 1 -Pn").size().needs_yes());
+}
+
+#[test]
+fn a_large_scan_is_confirmed_or_not_begun() {
+    let answer = |line: &str, ask, answer: &str| {
+        let mut asked = Vec::new();
+        let confirmed = confirm(&scan(line), ask, &mut Cursor::new(answer.to_owned()), &mut asked);
+        (confirmed.map_err(|error| error.to_string()), String::from_utf8(asked).unwrap())
+    };
+    assert_eq!(answer("10.0.0.0/24", true, ""), (Ok(()), String::new()));
+    assert_eq!(answer("10.0.0.0/7 -sn --yes", true, ""), (Ok(()), String::new()));
+    let (confirmed, asked) = answer("10.0.0.0/7 -sn", true, "y\n");
+    assert_eq!(confirmed, Ok(()));
+    assert_eq!(
+        asked,
+        "portsweep: 33,554,432 addresses with 33,554,432 targets (about 1 h 1 min if nothing answers) are to be scanned. \
+         Go on? [y/N] "
+    );
+    let refusal = "33,554,432 addresses with 33,554,432 targets (about 1 h 1 min if nothing answers): add --yes if that \
+                   is what you want";
+    for no in ["n\n", "\n", "", "yesterday\n"] {
+        assert_eq!(answer("10.0.0.0/7 -sn", true, no).0.unwrap_err(), refusal, "{no:?}");
+    }
+    assert_eq!(answer("10.0.0.0/7 -sn", false, "y\n"), (Err(refusal.to_owned()), String::new()), "nobody is there");
+}
+
+#[test]
+fn a_slip_is_one_clear_line() {
+    assert_eq!(
+        refused("--timeot 1s 192.0.2.1"),
+        "there is no option \"--timeot\": do you mean --timeout? (see --help)"
+    );
+    assert_eq!(refused("-z"), "there is no option \"-z\" (see --help)");
+    assert_eq!(refused("-f syn 192.0.2.1"), "\"syn\" is no probe kind: use -f tcp, -f ping or both");
+    assert_eq!(refused("192.0.2.1 -ip"), "-ip <SPEC> needs a value (see --help)");
+    assert_eq!(
+        refused("--timeout 11s 192.0.2.1"),
+        "\"11s\" is no value for --timeout <TIME>: a probe waits 1ms to 10s (see --help)"
+    );
+    assert_eq!(refused("-q -q 192.0.2.1"), "--quiet can be given once only");
+    assert_eq!(refused("-sn -sn 192.0.2.1"), "-sn can be given once only");
+    assert_eq!(refused("--quiet=3 192.0.2.1"), "--quiet takes no value (see --help)");
+    assert!(refused("--window 0 192.0.2.1").starts_with("\"0\" is no value for --window <N>: "));
+    assert!(refused("--seed 9007199254740992 192.0.2.1").contains("9007199254740991"));
+}
+
+#[test]
+fn help_is_readable_on_a_terminal_and_names_every_option() {
+    let Ok(Invocation::Print(help)) = invocation("--help", "") else { panic!("no help") };
+    for line in help.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let expected = include_str!("testdata/help.txt");
+    assert_eq!(help, expected);
+    let Ok(Invocation::Print(version)) = invocation("-V", "") else { panic!("no version") };
+    assert_eq!(version, format!("portsweep {}\n", env!("CARGO_PKG_VERSION")));
+}
