@@ -29,9 +29,7 @@ use crate::quote::Quoted;
 use crate::range_set::{AddressSet, RangeError};
 
 pub use class::{AddressClass, class_of};
-pub use list::{
-    LIST_NAMES_MAX, LIST_RANGES_MAX, ListError, ListProblem, TargetListParser, parse_target_list,
-};
+pub use list::{LIST_NAMES_MAX, LIST_RANGES_MAX, ListError, ListProblem, TargetListParser, parse_target_list};
 
 /// The longest word that is read, in bytes.
 pub const WORD_BYTES_MAX: usize = 64 * 1024;
@@ -83,9 +81,7 @@ pub enum AddressProblem {
     #[error("zones (%interface) are not supported yet: link-local addresses cannot be scanned")]
     Zone,
     /// Characters outside of ASCII.
-    #[error(
-        "only ASCII can be used: write a name in its xn-- form, an address with the digits 0 to 9"
-    )]
+    #[error("only ASCII can be used: write a name in its xn-- form, an address with the digits 0 to 9")]
     NotAscii,
     /// A URL.
     #[error("this is a URL: give its host alone")]
@@ -125,9 +121,7 @@ pub enum AddressProblem {
     #[error("an octet is at most 255, not {0}")]
     OctetTooLarge(Quoted),
     /// An octet with a leading zero.
-    #[error(
-        "{0} has a leading zero, which some programs read as octal: write the octet in decimal without it"
-    )]
+    #[error("{0} has a leading zero, which some programs read as octal: write the octet in decimal without it")]
     OctetLeadingZero(Quoted),
     /// An octet range whose ends are in the wrong order.
     #[error("the octet range {low}-{high} is reversed: write the lower octet first")]
@@ -141,19 +135,13 @@ pub enum AddressProblem {
     #[error("{0} is not an octet: use a number, a range as 1-20, a list as 1,5,9, or - for all")]
     OctetMalformed(Quoted),
     /// The octet expression comes to too many ranges.
-    #[error(
-        "this comes to more than {WORD_RANGES_MAX} separate ranges: write networks, or scan its parts one by one"
-    )]
+    #[error("this comes to more than {WORD_RANGES_MAX} separate ranges: write networks, or scan its parts one by one")]
     TooManyRanges,
     /// Numbers that are no address, and no name as its last label begins with a digit.
-    #[error(
-        "this is neither an address nor a name: write an IPv4 address as four decimal octets, as in 192.0.2.1"
-    )]
+    #[error("this is neither an address nor a name: write an IPv4 address as four decimal octets, as in 192.0.2.1")]
     NotAddress,
     /// Not a name that DNS could have.
-    #[error(
-        "this is neither an address nor a name: names have letters, digits, - and _, at most 63 between dots"
-    )]
+    #[error("this is neither an address nor a name: names have letters, digits, - and _, at most 63 between dots")]
     NotName,
 }
 
@@ -179,10 +167,7 @@ fn parse_into(
     addresses: &mut AddressSet,
     mut name: impl FnMut(String, Option<u8>),
 ) -> Result<(), AddressError> {
-    let fail = |entry: &str, problem| AddressError {
-        entry: Quoted::new(entry),
-        problem,
-    };
+    let fail = |entry: &str, problem| AddressError { entry: Quoted::new(entry), problem };
     if word.len() > WORD_BYTES_MAX {
         return Err(fail(word, AddressProblem::TooLong(word.len())));
     }
@@ -193,8 +178,7 @@ fn parse_into(
     }
     let mut ranges_left = WORD_RANGES_MAX;
     if octets::has_form(word) {
-        return octets::parse(word, &mut ranges_left, addresses)
-            .map_err(|problem| fail(word, problem));
+        return octets::parse(word, &mut ranges_left, addresses).map_err(|problem| fail(word, problem));
     }
     for entry in word.split(',') {
         match parse_entry(entry, &mut ranges_left, addresses) {
@@ -260,11 +244,7 @@ fn refuse_foreign(entry: &str) -> Result<(), AddressProblem> {
 }
 
 /// `address/prefix` or `name/prefix`.
-fn parse_prefixed(
-    base: &str,
-    prefix: &str,
-    addresses: &mut AddressSet,
-) -> Result<Option<Name>, AddressProblem> {
+fn parse_prefixed(base: &str, prefix: &str, addresses: &mut AddressSet) -> Result<Option<Name>, AddressProblem> {
     match base.parse::<IpAddr>() {
         Ok(address) => {
             let (family, max) = match address {
@@ -272,8 +252,7 @@ fn parse_prefixed(
                 IpAddr::V6(_) => ("IPv6", 128),
             };
             let prefix = parse_prefix(prefix, family, max)?;
-            let net =
-                IpNet::new(address, prefix).map_err(|_| AddressProblem::PrefixMalformed(max))?;
+            let net = IpNet::new(address, prefix).map_err(|_| AddressProblem::PrefixMalformed(max))?;
             addresses.insert_net(net);
             Ok(None)
         }
@@ -293,28 +272,19 @@ fn parse_prefixed(
 
 /// Whether a text is two addresses with a dash between.
 fn is_range(text: &str) -> bool {
-    text.split_once('-')
-        .is_some_and(|(low, high)| low.parse::<IpAddr>().is_ok() && high.parse::<IpAddr>().is_ok())
+    text.split_once('-').is_some_and(|(low, high)| low.parse::<IpAddr>().is_ok() && high.parse::<IpAddr>().is_ok())
 }
 
 /// A prefix length, in digits alone and without leading zeros.
 fn parse_prefix(text: &str, family: &'static str, max: u8) -> Result<u8, AddressProblem> {
-    let plain = !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_digit())
-        && (text == "0" || !text.starts_with('0'));
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if !plain {
         return Err(AddressProblem::PrefixMalformed(max));
     }
-    let prefix: u32 = text
-        .parse()
-        .map_err(|_| AddressProblem::PrefixMalformed(max))?;
+    let prefix: u32 = text.parse().map_err(|_| AddressProblem::PrefixMalformed(max))?;
     match u8::try_from(prefix) {
         Ok(prefix) if prefix <= max => Ok(prefix),
-        _ => Err(AddressProblem::PrefixTooLong {
-            prefix,
-            family,
-            max,
-        }),
+        _ => Err(AddressProblem::PrefixTooLong { prefix, family, max }),
     }
 }
 
@@ -326,11 +296,7 @@ fn explain_colons(entry: &str) -> AddressProblem {
         return AddressProblem::ShortRange6;
     }
     match entry.rsplit_once(':') {
-        Some((host, port))
-            if !host.contains(':')
-                && !port.is_empty()
-                && port.bytes().all(|b| b.is_ascii_digit()) =>
-        {
+        Some((host, port)) if !host.contains(':') && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
             AddressProblem::Port
         }
         _ => AddressProblem::NotIpv6,
@@ -342,9 +308,7 @@ fn explain_colons(entry: &str) -> AddressProblem {
 fn check_name(text: &str) -> Result<String, AddressProblem> {
     let absolute = text.strip_suffix('.').unwrap_or(text);
     let last = absolute.rsplit('.').next().unwrap_or_default();
-    let numeric = absolute
-        .bytes()
-        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'*'));
+    let numeric = absolute.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'*'));
     if numeric || last.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(AddressProblem::NotAddress);
     }
@@ -352,9 +316,7 @@ fn check_name(text: &str) -> Result<String, AddressProblem> {
         (1..=LABEL_BYTES_MAX).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     if absolute.len() > NAME_BYTES_MAX || !absolute.split('.').all(is_label) {
         return Err(AddressProblem::NotName);

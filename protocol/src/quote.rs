@@ -19,11 +19,7 @@ impl Quoted {
         let mut shown = String::new();
         let mut chars_left = SHOWN_CHARS;
         for char in text.chars() {
-            let length = if char == '\'' {
-                1
-            } else {
-                char.escape_debug().count()
-            };
+            let length = if char == '\'' { 1 } else { char.escape_debug().count() };
             if length > chars_left {
                 return Self { shown, cut: true };
             }
@@ -51,18 +47,9 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_short_and_harmless() {
-        assert_eq!(
-            Quoted::new("it's 192.0.2.1").to_string(),
-            "\"it's 192.0.2.1\""
-        );
-        assert_eq!(
-            Quoted::new("a\x1b]0;x\x07\n").to_string(),
-            "\"a\\u{1b}]0;x\\u{7}\\n\""
-        );
-        assert_eq!(
-            Quoted::new("\u{202e}\u{9b}\"").to_string(),
-            "\"\\u{202e}\\u{9b}\\\"\""
-        );
+        assert_eq!(Quoted::new("it's 192.0.2.1").to_string(), "\"it's 192.0.2.1\"");
+        assert_eq!(Quoted::new("a\x1b]0;x\x07\n").to_string(), "\"a\\u{1b}]0;x\\u{7}\\n\"");
+        assert_eq!(Quoted::new("\u{202e}\u{9b}\"").to_string(), "\"\\u{202e}\\u{9b}\\\"\"");
         let long = Quoted::new(&"x".repeat(1 << 20)).to_string();
         assert_eq!(long, format!("\"{}...\"", "x".repeat(60)));
         assert_eq!(Quoted::new(&"\0".repeat(99)).to_string().len(), 60 + 5);

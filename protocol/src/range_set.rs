@@ -135,10 +135,7 @@ impl AddressSet {
 
     /// The addresses that are in both sets.
     pub fn intersect(&self, other: &AddressSet) -> AddressSet {
-        AddressSet {
-            v4: &self.v4 & &other.v4,
-            v6: &self.v6 & &other.v6,
-        }
+        AddressSet { v4: &self.v4 & &other.v4, v6: &self.v6 & &other.v6 }
     }
 
     /// Whether the set holds `address`. O(log ranges).
@@ -198,8 +195,7 @@ impl AddressSet {
         for part in [below, above] {
             if !part.is_empty() {
                 let (low, high) = part.into_inner();
-                self.v6
-                    .ranges_insert(Ipv6Addr::from_bits(low)..=Ipv6Addr::from_bits(high));
+                self.v6.ranges_insert(Ipv6Addr::from_bits(low)..=Ipv6Addr::from_bits(high));
             }
         }
     }
@@ -209,10 +205,7 @@ impl AddressSet {
         v4: impl Iterator<Item = RangeInclusive<Ipv4Addr>>,
         v6: impl Iterator<Item = RangeInclusive<Ipv6Addr>>,
     ) -> Self {
-        Self {
-            v4: v4.collect(),
-            v6: v6.collect(),
-        }
+        Self { v4: v4.collect(), v6: v6.collect() }
     }
 }
 

@@ -21,22 +21,10 @@ pub enum AddressClass {
 /// The classes with the networks they consist of. The third of each is the same IPv4 addresses behind NAT64's
 /// well-known prefix (RFC 6052), where a translator may be in the way that takes them for what they embed.
 const NETWORKS: [(AddressClass, [&str; 3]); 4] = [
-    (
-        AddressClass::Unspecified,
-        ["0.0.0.0/32", "::/128", "64:ff9b::/128"],
-    ),
-    (
-        AddressClass::Loopback,
-        ["127.0.0.0/8", "::1/128", "64:ff9b::7f00:0/104"],
-    ),
-    (
-        AddressClass::LinkLocal,
-        ["169.254.0.0/16", "fe80::/10", "64:ff9b::a9fe:0/112"],
-    ),
-    (
-        AddressClass::Multicast,
-        ["224.0.0.0/4", "ff00::/8", "64:ff9b::e000:0/100"],
-    ),
+    (AddressClass::Unspecified, ["0.0.0.0/32", "::/128", "64:ff9b::/128"]),
+    (AddressClass::Loopback, ["127.0.0.0/8", "::1/128", "64:ff9b::7f00:0/104"]),
+    (AddressClass::LinkLocal, ["169.254.0.0/16", "fe80::/10", "64:ff9b::a9fe:0/112"]),
+    (AddressClass::Multicast, ["224.0.0.0/4", "ff00::/8", "64:ff9b::e000:0/100"]),
 ];
 
 /// In the order of [`NETWORKS`].
@@ -53,12 +41,7 @@ static SETS: LazyLock<[AddressSet; 4]> = LazyLock::new(|| {
 
 impl AddressClass {
     /// Every class.
-    pub const ALL: [Self; 4] = [
-        Self::Unspecified,
-        Self::Loopback,
-        Self::LinkLocal,
-        Self::Multicast,
-    ];
+    pub const ALL: [Self; 4] = [Self::Unspecified, Self::Loopback, Self::LinkLocal, Self::Multicast];
 
     /// Every address of the class.
     pub fn addresses(self) -> &'static AddressSet {
@@ -68,9 +51,7 @@ impl AddressClass {
 
 /// The class of an address, `None` for an ordinary one. An IPv4-mapped address has that of the IPv4 address.
 pub fn class_of(address: IpAddr) -> Option<AddressClass> {
-    AddressClass::ALL
-        .into_iter()
-        .find(|class| class.addresses().contains(address))
+    AddressClass::ALL.into_iter().find(|class| class.addresses().contains(address))
 }
 
 #[cfg(test)]

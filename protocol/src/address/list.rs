@@ -35,9 +35,7 @@ pub enum ListProblem {
     #[error("{0}")]
     Entry(AddressError),
     /// Too many bytes without a space or a line end.
-    #[error(
-        "more than {WORD_BYTES_MAX} bytes without a space or a line end: put one entry on a line"
-    )]
+    #[error("more than {WORD_BYTES_MAX} bytes without a space or a line end: put one entry on a line")]
     WordTooLong,
     /// UTF-16, as its first bytes say.
     #[error("the file is UTF-16: save it as UTF-8")]
@@ -49,9 +47,7 @@ pub enum ListProblem {
     #[error("a word is not UTF-8: save the file as UTF-8")]
     NotUtf8,
     /// More separate ranges than are kept.
-    #[error(
-        "the list comes to more than {LIST_RANGES_MAX} separate ranges: write networks, or split it"
-    )]
+    #[error("the list comes to more than {LIST_RANGES_MAX} separate ranges: write networks, or split it")]
     TooManyRanges,
     /// More names than are kept.
     #[error("the list has more than {LIST_NAMES_MAX} names: split it")]
@@ -63,7 +59,7 @@ pub enum ListProblem {
 #[derive(Debug, Clone)]
 pub struct TargetListParser {
     line: u64,
-    /// How many bytes came before; it stops counting at 1.
+    /// Whether no byte has come yet.
     at_start: bool,
     /// The word so far.
     word: Vec<u8>,
@@ -134,8 +130,7 @@ impl TargetListParser {
         self.end_word()?;
         let names = self.names.into_iter();
         let names = names.map(|(name, prefix)| TargetItem::Name { name, prefix });
-        let addresses =
-            (!self.addresses.is_empty()).then_some(TargetItem::Addresses(self.addresses));
+        let addresses = (!self.addresses.is_empty()).then_some(TargetItem::Addresses(self.addresses));
         Ok(addresses.into_iter().chain(names).collect())
     }
 
@@ -168,10 +163,7 @@ impl TargetListParser {
             parse_into(word, &mut self.addresses, |name, prefix| {
                 names.insert((name, prefix));
             })
-            .map_err(|error| ListError {
-                line: self.line,
-                problem: ListProblem::Entry(error),
-            })?;
+            .map_err(|error| ListError { line: self.line, problem: ListProblem::Entry(error) })?;
         }
         self.word.clear();
         if self.addresses.range_count() > self.ranges_max {
@@ -184,10 +176,7 @@ impl TargetListParser {
     }
 
     fn fail(&self, problem: ListProblem) -> ListError {
-        ListError {
-            line: self.line,
-            problem,
-        }
+        ListError { line: self.line, problem }
     }
 }
 

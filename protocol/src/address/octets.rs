@@ -28,11 +28,7 @@ pub(super) fn check(text: &str) -> Result<(), AddressProblem> {
 }
 
 /// Adds what an expression means to a set. `ranges_left` is how many more ranges the word may come to.
-pub(super) fn parse(
-    text: &str,
-    ranges_left: &mut usize,
-    addresses: &mut AddressSet,
-) -> Result<(), AddressProblem> {
+pub(super) fn parse(text: &str, ranges_left: &mut usize, addresses: &mut AddressSet) -> Result<(), AddressProblem> {
     let octets = parse_octets(text)?;
     // The octets that are whole at the end make no ranges of their own: only those before the last that is not.
     let last = octets.iter().rposition(|octet| !octet.is_whole());
@@ -49,11 +45,7 @@ pub(super) fn parse(
     for octet in &octets[..last] {
         prefixes = prefixes
             .iter()
-            .flat_map(|prefix| {
-                octet
-                    .values()
-                    .map(move |value| prefix << 8 | u32::from(value))
-            })
+            .flat_map(|prefix| octet.values().map(move |value| prefix << 8 | u32::from(value)))
             .collect();
     }
     for prefix in prefixes {
@@ -75,18 +67,13 @@ fn parse_octets(text: &str) -> Result<[Octet; 4], AddressProblem> {
 }
 
 fn take(ranges_left: &mut usize, count: usize) -> Result<(), AddressProblem> {
-    *ranges_left = ranges_left
-        .checked_sub(count)
-        .ok_or(AddressProblem::TooManyRanges)?;
+    *ranges_left = ranges_left.checked_sub(count).ok_or(AddressProblem::TooManyRanges)?;
     Ok(())
 }
 
 fn insert(addresses: &mut AddressSet, low: u32, high: u32) -> Result<(), AddressProblem> {
     addresses
-        .insert_range(
-            Ipv4Addr::from_bits(low).into(),
-            Ipv4Addr::from_bits(high).into(),
-        )
+        .insert_range(Ipv4Addr::from_bits(low).into(), Ipv4Addr::from_bits(high).into())
         .map_err(AddressProblem::Range)
 }
 
@@ -103,11 +90,7 @@ impl Octet {
                 (0, u8::MAX)
             } else if let Some((low, high)) = item.split_once('-') {
                 let low = if low.is_empty() { 0 } else { number(low)? };
-                let high = if high.is_empty() {
-                    u8::MAX
-                } else {
-                    number(high)?
-                };
+                let high = if high.is_empty() { u8::MAX } else { number(high)? };
                 (low, high)
             } else {
                 let value = number(item)?;
@@ -155,7 +138,5 @@ fn number(digits: &str) -> Result<u8, AddressProblem> {
         return Err(AddressProblem::OctetLeadingZero(Quoted::new(digits)));
     }
     // All digits: what fails now is too large.
-    digits
-        .parse()
-        .map_err(|_| AddressProblem::OctetTooLarge(Quoted::new(digits)))
+    digits.parse().map_err(|_| AddressProblem::OctetTooLarge(Quoted::new(digits)))
 }

@@ -33,14 +33,9 @@ fn names(items: &[TargetItem]) -> Vec<(&str, Option<u8>)> {
 
 /// Checks the message of a word that is refused: one short line that has the wanted part.
 fn refused(word: &str, says: &str) {
-    let message = parse_targets(word)
-        .map_err(|error| error.to_string())
-        .expect_err(word);
+    let message = parse_targets(word).map_err(|error| error.to_string()).expect_err(word);
     assert!(message.contains(says), "{word}: {message}");
-    assert!(
-        message.lines().count() == 1 && message.chars().count() < 220,
-        "{message}"
-    );
+    assert!(message.lines().count() == 1 && message.chars().count() < 220, "{message}");
     assert!(!message.contains(char::is_control), "{message:?}");
 }
 
@@ -56,10 +51,7 @@ fn words_mean_what_nmap_says() {
         ("192.0.2.11-192.0.2.14", "192.0.2.11-192.0.2.14"),
         ("2001:db8::1-2001:db8::9", "2001:db8::1-2001:db8::9"),
         ("192.0.2.11-14", "192.0.2.11-192.0.2.14"),
-        (
-            "192.0.2-5,7.1",
-            "192.0.2.1,192.0.3.1,192.0.4.1,192.0.5.1,192.0.7.1",
-        ),
+        ("192.0.2-5,7.1", "192.0.2.1,192.0.3.1,192.0.4.1,192.0.5.1,192.0.7.1"),
         ("192.0.2.1,5", "192.0.2.1,192.0.2.5"),
         ("192.0.2.250-", "192.0.2.250-192.0.2.255"),
         ("192.0.2.-3", "192.0.2.0-192.0.2.3"),
@@ -68,10 +60,7 @@ fn words_mean_what_nmap_says() {
         ("*.*.*.*", "0.0.0.0-255.255.255.255"),
         ("0-255.-.0-.-255", "0.0.0.0-255.255.255.255"),
         ("192.0.2.1,192.0.2.9", "192.0.2.1,192.0.2.9"),
-        (
-            "192.0.2.0/30,192.0.2.4-192.0.2.5,192.0.2.6-7,::1",
-            "192.0.2.0-192.0.2.7,::1",
-        ),
+        ("192.0.2.0/30,192.0.2.4-192.0.2.5,192.0.2.6-7,::1", "192.0.2.0-192.0.2.7,::1"),
         ("192.0.2.1,192.0.2.1", "192.0.2.1"),
     ];
     for (word, expected) in cases {
@@ -100,28 +89,14 @@ fn what_is_no_address_is_a_name() {
     }
     let items = parse_targets("b.example,192.0.2.1,a.example/30,192.0.2.2").expect("a list");
     assert_eq!(set_of(&items).to_string(), "192.0.2.1-192.0.2.2");
-    assert_eq!(
-        names(&items),
-        [("b.example", None), ("a.example", Some(30))]
-    );
+    assert_eq!(names(&items), [("b.example", None), ("a.example", Some(30))]);
 }
 
 #[test]
 fn names_that_cannot_be_are_refused() {
     let long_label = format!("{}.example", "a".repeat(64));
     let long_name = format!("{}example", "a.".repeat(124));
-    for word in [
-        "a..b",
-        ".a",
-        "-a.example",
-        "a-.example",
-        "a b",
-        "a@b",
-        "a*",
-        "a.example..",
-        &long_label,
-        &long_name,
-    ] {
+    for word in ["a..b", ".a", "-a.example", "a-.example", "a b", "a@b", "a*", "a.example..", &long_label, &long_name] {
         refused(word, "neither an address nor a name");
     }
     refused("b\u{fc}cher.example", "xn--");
@@ -135,15 +110,9 @@ fn names_that_cannot_be_are_refused() {
 
 #[test]
 fn bad_input_74_prefixes() {
-    refused(
-        "10.0.0.0/33",
-        "/33 is longer than an IPv4 address: use /0 to /32",
-    );
+    refused("10.0.0.0/33", "/33 is longer than an IPv4 address: use /0 to /32");
     refused("10.0.0.0/4294967295", "/4294967295 is longer");
-    refused(
-        "2001:db8::/129",
-        "/129 is longer than an IPv6 address: use /0 to /128",
-    );
+    refused("2001:db8::/129", "/129 is longer than an IPv6 address: use /0 to /128");
     for word in [
         "10.0.0.0/-1",
         "10.0.0.0/",
@@ -161,11 +130,7 @@ fn bad_input_74_prefixes() {
     refused("2001:db8::1-2001:db8::9/64", "a range takes no /prefix");
     refused("10.0.0.300/24", "at most 255");
     assert_eq!(ranges("1.2.3.4/0"), "0.0.0.0-255.255.255.255");
-    assert_eq!(
-        ranges("2001:db8::/0").matches('-').count(),
-        2,
-        "all of IPv6 but the mapped block"
-    );
+    assert_eq!(ranges("2001:db8::/0").matches('-').count(), 2, "all of IPv6 but the mapped block");
 }
 
 #[test]
@@ -199,10 +164,7 @@ fn bad_input_76_spellings_of_ipv6() {
     assert_eq!(ranges("::ffff:127.0.0.1"), "127.0.0.1");
     assert_eq!(ranges("::ffff:7f00:1"), "127.0.0.1");
     assert_eq!(ranges("::ffff:192.0.2.0/120"), "192.0.2.0-192.0.2.255");
-    assert_eq!(
-        ranges("::ffff:192.0.2.1-::ffff:192.0.2.4"),
-        "192.0.2.1-192.0.2.4"
-    );
+    assert_eq!(ranges("::ffff:192.0.2.1-::ffff:192.0.2.4"), "192.0.2.1-192.0.2.4");
     assert_eq!(ranges("64:ff9b::7f00:1"), "64:ff9b::7f00:1");
     let class = |text: &str| class_of(text.parse().expect("an address"));
     assert_eq!(class("::ffff:127.0.0.1"), Some(AddressClass::Loopback));
@@ -237,10 +199,7 @@ fn bad_input_77_words() {
     refused("192.0.2.1\0", "neither an address nor a name");
     refused("192.0.2.1\r", "\\r");
     refused(&"1".repeat(1 << 20), "longer than 65536");
-    refused(
-        &"\x1b".repeat(WORD_BYTES_MAX),
-        "neither an address nor a name",
-    );
+    refused(&"\x1b".repeat(WORD_BYTES_MAX), "neither an address nor a name");
     refused(&".".repeat(WORD_BYTES_MAX), "neither an address nor a name");
 }
 
@@ -261,55 +220,27 @@ fn bad_input_77_lists() {
     let items = parse_target_list(list).expect("a list");
     assert_eq!(set_of(&items).to_string(), "192.0.2.1-192.0.2.4");
     assert_eq!(names(&items), [("host.example", None)]);
-    for empty in [
-        &b""[..],
-        b"\n\n",
-        b"\xef\xbb\xbf",
-        b"\xef\xbb\xbf# only a comment",
-        b"#",
-        b" \t\r\n",
-    ] {
+    for empty in [&b""[..], b"\n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf# only a comment", b"#", b" \t\r\n"] {
         assert_eq!(parse_target_list(empty), Ok(vec![]), "{empty:?}");
     }
-    let utf16: Vec<u8> = "\u{feff}192.0.2.1\n"
-        .encode_utf16()
-        .flat_map(u16::to_le_bytes)
-        .collect();
-    let bare: Vec<u8> = "192.0.2.1\n"
-        .encode_utf16()
-        .flat_map(u16::to_be_bytes)
-        .collect();
+    let utf16: Vec<u8> = "\u{feff}192.0.2.1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let bare: Vec<u8> = "192.0.2.1\n".encode_utf16().flat_map(u16::to_be_bytes).collect();
     let mut long = b"192.0.2.1\n".to_vec();
     long.resize(1 << 20, b'1');
     let cases: [(&[u8], &str); 8] = [
         (&utf16, "line 1: the file is UTF-16: save it as UTF-8"),
-        (
-            b"\xfe\xff\0h",
-            "line 1: the file is UTF-16: save it as UTF-8",
-        ),
+        (b"\xfe\xff\0h", "line 1: the file is UTF-16: save it as UTF-8"),
         (&bare, "line 1: the file has NUL bytes"),
         (&long, "line 2: more than 65536 bytes without a space"),
-        (
-            b"# \xe4 is fine here\nb\xfccher.example",
-            "line 2: a word is not UTF-8",
-        ),
-        (
-            b"\n\r\n\n10.0.0.0/33",
-            "line 4: \"10.0.0.0/33\": /33 is longer",
-        ),
+        (b"# \xe4 is fine here\nb\xfccher.example", "line 2: a word is not UTF-8"),
+        (b"\n\r\n\n10.0.0.0/33", "line 4: \"10.0.0.0/33\": /33 is longer"),
         (b"192.0.2.1\n0x7f.1\n", "line 2: \"0x7f.1\": "),
-        (
-            b"192.0.2.1\n\xef\xbb\xbf192.0.2.2",
-            "line 2: \"\\u{feff}192.0.2.2\": only ASCII",
-        ),
+        (b"192.0.2.1\n\xef\xbb\xbf192.0.2.2", "line 2: \"\\u{feff}192.0.2.2\": only ASCII"),
     ];
     for (list, says) in cases {
         let message = parse_target_list(list).expect_err(says).to_string();
         assert!(message.starts_with(says), "{message}");
-        assert!(
-            message.len() < 250 && message.lines().count() == 1,
-            "{message}"
-        );
+        assert!(message.len() < 250 && message.lines().count() == 1, "{message}");
     }
 }
 
@@ -324,10 +255,7 @@ fn bad_input_77_ten_million_lines_stream() {
     for _ in 0..10_000 {
         parser.feed(&block).expect("lines");
     }
-    let error = parser
-        .clone()
-        .feed(b"x y 0x7f.1\n")
-        .expect_err("a bad line");
+    let error = parser.clone().feed(b"x y 0x7f.1\n").expect_err("a bad line");
     assert_eq!(error.line, 10_000_001);
     let items = parser.finish().expect("a list");
     assert!(set_of(&items).range_count() <= 1000);
@@ -337,9 +265,7 @@ fn bad_input_77_ten_million_lines_stream() {
 #[test]
 fn bad_input_77_what_a_list_may_keep_is_bounded() {
     let mut parser = TargetListParser::with_bounds(3, 2);
-    parser
-        .feed(b"10.0.0.0-5 10.0.0.6 10.0.1.1 10.0.2.1\n")
-        .expect("three ranges");
+    parser.feed(b"10.0.0.0-5 10.0.0.6 10.0.1.1 10.0.2.1\n").expect("three ranges");
     let error = parser.feed(b"10.0.3.1\n").expect_err("a fourth");
     assert_eq!((error.line, error.problem), (2, ListProblem::TooManyRanges));
     let mut parser = TargetListParser::with_bounds(3, 2);
@@ -350,11 +276,7 @@ fn bad_input_77_what_a_list_may_keep_is_bounded() {
 
 /// The naive meaning of four octets.
 fn spelled_out(octets: &[Vec<(u8, u8)>; 4]) -> AddressSet {
-    let holds = |octet: usize, value: u8| {
-        octets[octet]
-            .iter()
-            .any(|&(low, high)| (low..=high).contains(&value))
-    };
+    let holds = |octet: usize, value: u8| octets[octet].iter().any(|&(low, high)| (low..=high).contains(&value));
     let values = |octet: usize| (0..=255u8).filter(move |&value| holds(octet, value));
     let mut set = AddressSet::new();
     for a in values(0) {

@@ -74,18 +74,12 @@ impl RankedRanges {
         let (range, offset) = match address.to_canonical() {
             IpAddr::V4(address) => {
                 let address = address.to_bits();
-                let range = self
-                    .v4_starts
-                    .partition_point(|&start| start <= address)
-                    .checked_sub(1)?;
+                let range = self.v4_starts.partition_point(|&start| start <= address).checked_sub(1)?;
                 (range, u64::from(address - self.v4_starts[range]))
             }
             IpAddr::V6(address) => {
                 let address = address.to_bits();
-                let range = self
-                    .v6_starts
-                    .partition_point(|&start| start <= address)
-                    .checked_sub(1)?;
+                let range = self.v6_starts.partition_point(|&start| start <= address).checked_sub(1)?;
                 let offset = u64::try_from(address - self.v6_starts[range]).ok()?;
                 (self.v4_starts.len() + range, offset)
             }
@@ -144,10 +138,7 @@ impl RankedRanges {
         ranges: impl Iterator<Item = (IpAddr, IpAddr)>,
         range_count: usize,
     ) -> Result<Self, TooManyAddresses> {
-        let mut ranked = Self {
-            first_ranks: Vec::with_capacity(range_count),
-            ..Self::default()
-        };
+        let mut ranked = Self { first_ranks: Vec::with_capacity(range_count), ..Self::default() };
         let mut count: u128 = 0;
         for (low, high) in ranges {
             // What does not fit is only counted on, for the error.
@@ -200,10 +191,7 @@ impl TryFrom<&AddressSet> for RankedRanges {
 
 impl fmt::Debug for RankedRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RankedRanges")
-            .field("len", &self.len)
-            .field("ranges", &self.to_set())
-            .finish()
+        f.debug_struct("RankedRanges").field("len", &self.len).field("ranges", &self.to_set()).finish()
     }
 }
 
@@ -219,9 +207,8 @@ impl<'de> Deserialize<'de> for RankedRanges {
         let range_count = checked.v4.len() + checked.v6.len();
         let v4 = checked.v4.into_iter();
         let v6 = checked.v6.into_iter();
-        let ranges = v4
-            .map(|(low, high)| (low.into(), high.into()))
-            .chain(v6.map(|(low, high)| (low.into(), high.into())));
+        let ranges =
+            v4.map(|(low, high)| (low.into(), high.into())).chain(v6.map(|(low, high)| (low.into(), high.into())));
         Self::from_ranges(ranges, range_count).map_err(D::Error::custom)
     }
 }

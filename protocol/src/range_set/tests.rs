@@ -26,12 +26,8 @@ fn range(low: &str, high: &str) -> AddressSet {
 
 /// Addresses at both ends of both families, and at both ends of the IPv4-mapped block, in the mapped spelling too.
 fn address() -> impl Strategy<Value = IpAddr> {
-    let v4 = |start: u32| {
-        (0..24u32).prop_map(move |i| IpAddr::V4(Ipv4Addr::from_bits(start.saturating_add(i))))
-    };
-    let v6 = |start: u128| {
-        (0..24u128).prop_map(move |i| IpAddr::V6(Ipv6Addr::from_bits(start.saturating_add(i))))
-    };
+    let v4 = |start: u32| (0..24u32).prop_map(move |i| IpAddr::V4(Ipv4Addr::from_bits(start.saturating_add(i))));
+    let v6 = |start: u128| (0..24u128).prop_map(move |i| IpAddr::V6(Ipv6Addr::from_bits(start.saturating_add(i))));
     prop_oneof![
         v4(0),
         v4(u32::MAX - 23),
@@ -51,14 +47,8 @@ fn short_range() -> impl Strategy<Value = (IpAddr, u8)> {
 fn spelled_out(low: IpAddr, more: u8) -> Vec<IpAddr> {
     (0..=more)
         .filter_map(|i| match low {
-            IpAddr::V4(low) => low
-                .to_bits()
-                .checked_add(i.into())
-                .map(|a| IpAddr::V4(a.into())),
-            IpAddr::V6(low) => low
-                .to_bits()
-                .checked_add(i.into())
-                .map(|a| IpAddr::V6(a.into())),
+            IpAddr::V4(low) => low.to_bits().checked_add(i.into()).map(|a| IpAddr::V4(a.into())),
+            IpAddr::V6(low) => low.to_bits().checked_add(i.into()).map(|a| IpAddr::V6(a.into())),
         })
         .collect()
 }
@@ -180,10 +170,7 @@ fn a_mapped_address_is_the_ipv4_address() {
     assert!(excluded.contains(ip("192.0.2.1")) && excluded.contains(ip("::ffff:192.0.2.1")));
     assert_eq!(net("::ffff:192.0.2.0/120"), net("192.0.2.0/24"));
     assert_eq!(net("::ffff:0:0/96"), net("0.0.0.0/0"));
-    assert_eq!(
-        range("::ffff:192.0.2.1", "192.0.2.9"),
-        range("192.0.2.1", "192.0.2.9")
-    );
+    assert_eq!(range("::ffff:192.0.2.1", "192.0.2.9"), range("192.0.2.1", "192.0.2.9"));
     let ranked = RankedRanges::new(&net("192.0.2.0/24")).expect("few");
     assert_eq!(ranked.rank_of(ip("::ffff:192.0.2.7")), Some(7));
 }
@@ -203,20 +190,11 @@ fn a_range_of_ipv6_never_takes_ipv4_along() {
 #[test]
 fn ranges_that_are_none_are_refused_by_name() {
     let mut set = AddressSet::new();
-    let error = set
-        .insert_range(ip("192.0.2.1"), ip("2001:db8::1"))
-        .unwrap_err();
+    let error = set.insert_range(ip("192.0.2.1"), ip("2001:db8::1")).unwrap_err();
     assert!(matches!(error, RangeError::FamiliesDiffer { .. }));
-    let error = set
-        .insert_range(ip("192.0.2.9"), ip("192.0.2.1"))
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "192.0.2.9 is above 192.0.2.1: write the lower address first"
-    );
-    let error = set
-        .insert_range(ip("::1"), ip("::ffff:192.0.2.1"))
-        .unwrap_err();
+    let error = set.insert_range(ip("192.0.2.9"), ip("192.0.2.1")).unwrap_err();
+    assert_eq!(error.to_string(), "192.0.2.9 is above 192.0.2.1: write the lower address first");
+    let error = set.insert_range(ip("::1"), ip("::ffff:192.0.2.1")).unwrap_err();
     assert!(matches!(error, RangeError::FamiliesDiffer { .. }));
     assert!(set.is_empty());
 }
@@ -236,10 +214,7 @@ fn counts_are_right_at_the_ends_of_both_families() {
     block.subtract(&AddressSet::from(ip("2001:db8::")));
     let ranked = RankedRanges::new(&block).expect("fits");
     assert_eq!(ranked.len(), u64::MAX);
-    assert_eq!(
-        ranked.nth(u64::MAX - 1),
-        Some(ip("2001:db8::ffff:ffff:ffff:ffff"))
-    );
+    assert_eq!(ranked.nth(u64::MAX - 1), Some(ip("2001:db8::ffff:ffff:ffff:ffff")));
     assert_eq!(ranked.nth(u64::MAX), None);
     // An address 2^64 and more above the last start has no rank.
     assert_eq!(ranked.rank_of(ip("2001:db9::1")), None);
@@ -260,19 +235,13 @@ fn text_is_the_target_syntax() {
 fn hostile_bytes_are_refused_with_what_is_wrong() {
     let pair4 = |low: u32, high: u32| [low.to_be_bytes(), high.to_be_bytes()].concat();
     let pair6 = |low: u128, high: u128| [low.to_be_bytes(), high.to_be_bytes()].concat();
-    let many: Vec<u8> = (0..=MAX_RANGES as u32)
-        .flat_map(|i| pair4(i * 2, i * 2))
-        .collect();
+    let many: Vec<u8> = (0..=MAX_RANGES as u32).flat_map(|i| pair4(i * 2, i * 2)).collect();
     let cases: [(&str, Vec<u8>, Vec<u8>); 8] = [
         ("below its start", pair4(9, 1), vec![]),
         ("below its start", vec![], pair6(9, 1)),
         ("not ascending", [pair4(9, 9), pair4(1, 1)].concat(), vec![]),
         ("not ascending", [pair4(1, 5), pair4(6, 7)].concat(), vec![]),
-        (
-            "not ascending",
-            vec![],
-            [pair6(0, u128::MAX), pair6(0, 0)].concat(),
-        ),
+        ("not ascending", vec![], [pair6(0, u128::MAX), pair6(0, 0)].concat()),
         ("IPv4-mapped", vec![], pair6(0, u128::MAX)),
         ("inside a pair", vec![0; 7], vec![]),
         ("more than 65536", many.clone(), vec![]),
@@ -291,10 +260,7 @@ fn hostile_bytes_are_refused_with_what_is_wrong() {
     assert_eq!(set.range_count(), MAX_RANGES);
     let mut longer = set;
     longer.insert(ip("2001:db8::1"));
-    assert!(
-        try_encode(&longer).is_err(),
-        "what nobody could decode is not sent"
-    );
+    assert!(try_encode(&longer).is_err(), "what nobody could decode is not sent");
     // A RankedRanges that could not be numbered.
     let wide = encode(&(ByteBuf::new(), ByteBuf::from(pair6(1 << 64, 1 << 65))));
     assert!(decode::<RankedRanges>(&wide).is_err());

@@ -84,27 +84,15 @@ fn check(v4: &[u8], v6: &[u8]) -> Result<Checked, WireError> {
             ((both >> 32) as u32, both as u32)
         })
         .collect();
-    let v6: Vec<(u128, u128)> = v6
-        .iter()
-        .map(|pair| (be_u128(pair, 0), be_u128(pair, 16)))
-        .collect();
+    let v6: Vec<(u128, u128)> = v6.iter().map(|pair| (be_u128(pair, 0), be_u128(pair, 16))).collect();
     check_order(v4.iter().map(|&(low, high)| (low.into(), high.into())))?;
     check_order(v6.iter().copied())?;
-    if v6
-        .iter()
-        .any(|&(low, high)| low <= MAPPED_LAST && high >= MAPPED_FIRST)
-    {
+    if v6.iter().any(|&(low, high)| low <= MAPPED_LAST && high >= MAPPED_FIRST) {
         return Err(WireError::Mapped);
     }
     Ok(Checked {
-        v4: v4
-            .into_iter()
-            .map(|(low, high)| (low.into(), high.into()))
-            .collect(),
-        v6: v6
-            .into_iter()
-            .map(|(low, high)| (low.into(), high.into()))
-            .collect(),
+        v4: v4.into_iter().map(|(low, high)| (low.into(), high.into())).collect(),
+        v6: v6.into_iter().map(|(low, high)| (low.into(), high.into())).collect(),
     })
 }
 
