@@ -2,6 +2,7 @@
 
 pub mod actors;
 pub mod clock;
+pub mod frames;
 pub mod limits;
 pub mod privilege;
 pub mod probe;

@@ -54,9 +54,7 @@ impl Descriptors {
         if soft >= wanted {
             return Ok(Self(soft));
         }
-        rlimit::Resource::NOFILE
-            .set(wanted, hard)
-            .map_err(|source| LimitError::Raise { soft, wanted, source })?;
+        rlimit::Resource::NOFILE.set(wanted, hard).map_err(|source| LimitError::Raise { soft, wanted, source })?;
         Ok(Self(wanted))
     }
 

@@ -52,9 +52,8 @@ fn classify(attempts: &[io::Result<()>]) -> Access {
     if attempts.iter().any(Result::is_ok) {
         return Access::Permitted;
     }
-    let refused = |attempt: &io::Result<()>| {
-        matches!(attempt, Err(error) if error.kind() == io::ErrorKind::PermissionDenied)
-    };
+    let refused =
+        |attempt: &io::Result<()>| matches!(attempt, Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
     if attempts.iter().any(refused) { Access::Refused } else { Access::Absent }
 }
 

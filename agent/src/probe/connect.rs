@@ -3,9 +3,9 @@
 //! Local and network errors are told apart by where they come from (see [`errno`](super::errno)). An open connection is
 //! ended by RST (SO_LINGER 0), so that a scan leaves no sockets in TIME_WAIT, which would use up local ports.
 
+use super::Found;
 use super::errno::{self, Local};
 use super::pressure::{self, Pressure, Turned};
-use super::Found;
 use crate::clock::Clock;
 use crate::scope::{Admission, Admitted};
 use agent_core::attempt::Probe;
@@ -132,7 +132,12 @@ fn connect(socket: Socket, admitted: &Admitted, port: u16) -> io::Result<Started
 async fn answer(stream: &TcpStream, clock: Clock, sent_at: Time, timeout: Duration) -> Found {
     let writable = tokio::time::timeout(pressure::left(clock, sent_at, timeout), stream.writable());
     match writable.await {
-        Err(_) => return Found::silent(Outcome::FILTERED),
+        // An ICMP error that comes while `connect` itself still holds the socket wakes nobody (tcp_v6_err: a soft error, met on
+        // loopback). It is there to be read, at the end.
+        Err(_) => {
+            let soft = SockRef::from(stream).take_error().ok().flatten();
+            return Found::silent(soft.map_or(Outcome::FILTERED, |error| read(error.raw_os_error().unwrap_or(0))));
+        }
         Ok(Err(_)) => return Found::not_probed(Cause::InternalError),
         Ok(Ok(())) => {}
     }
@@ -141,10 +146,7 @@ async fn answer(stream: &TcpStream, clock: Clock, sent_at: Time, timeout: Durati
         Ok(error) => error.and_then(|error| error.raw_os_error()).unwrap_or(0),
         Err(_) => return Found::not_probed(Cause::InternalError),
     };
-    if let Some(cause) = errno::late_cause(errno) {
-        return Found::not_probed(cause);
-    }
-    let mut outcome = errno::from_network(errno);
+    let mut outcome = read(errno);
     if errno == 0 {
         // A port that nobody listens on, and that the kernel happened to choose as our own: the socket connected to itself.
         let to_itself = matches!((stream.local_addr(), stream.peer_addr()), (Ok(local), Ok(peer)) if local == peer);
@@ -154,8 +156,13 @@ async fn answer(stream: &TcpStream, clock: Clock, sent_at: Time, timeout: Durati
         // Best effort: without it the connection ends by FIN.
         let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
-    let answered = !outcome.is_silence();
+    let answered = outcome.is_probed() && !outcome.is_silence();
     Found { outcome, rtt: answered.then_some(rtt) }
+}
+
+/// Reads SO_ERROR.
+fn read(errno: i32) -> Outcome {
+    errno::late_cause(errno).map_or_else(|| errno::from_network(errno), Outcome::not_probed)
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 //! What arrives faster than it is read is dropped by the kernel once the socket's buffer is full. The buffer is raised, and no
 //! more requests are in flight than it holds answers twice over (a raw socket on loopback sees requests as well).
 
+use super::Found;
 use super::errno;
 use super::pressure::{self, Pressure, Turned};
-use super::Found;
 use crate::scope::{Admission, Admitted};
 use agent_core::attempt::Probe;
 use protocol::probe::{Cause, Outcome, Reason, State};

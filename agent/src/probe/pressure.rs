@@ -138,7 +138,10 @@ mod tests {
         let mut another = Turned::default();
         assert_eq!(pressure.turned_away(at_thirty, Local::Pressure, &mut another, &to), Err(Cause::LocalLimit));
         pressure.sent();
-        assert!(pressure.turned_away(at_thirty, Local::Pressure, &mut turned, &to).is_ok(), "something went: hope again");
+        assert!(
+            pressure.turned_away(at_thirty, Local::Pressure, &mut turned, &to).is_ok(),
+            "something went: hope again"
+        );
     }
 
     #[test]

@@ -45,11 +45,14 @@ fn judge(first: Found, second: Found) -> Found {
     let (better, other) = if rank(second) < rank(first) { (second, first) } else { (first, second) };
     if better.outcome.is_sign_of_life() {
         let reason = better.outcome.reason().and_then(|reason| Outcome::found(State::Up, reason));
-        let rtts = [better, other].into_iter().filter(|found| found.outcome.is_sign_of_life()).filter_map(|found| found.rtt);
+        let rtts =
+            [better, other].into_iter().filter(|found| found.outcome.is_sign_of_life()).filter_map(|found| found.rtt);
         return Found { outcome: reason.unwrap_or(Outcome::UP), rtt: rtts.min() };
     }
     match better.outcome.reason() {
-        Some(reason) => Found { outcome: Outcome::found(State::Down, reason).unwrap_or(Outcome::DOWN), rtt: better.rtt },
+        Some(reason) => {
+            Found { outcome: Outcome::found(State::Down, reason).unwrap_or(Outcome::DOWN), rtt: better.rtt }
+        }
         None => better,
     }
 }

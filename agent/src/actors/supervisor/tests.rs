@@ -184,11 +184,8 @@ fn a_panic_costs_that_probe_only_and_a_second_try_may_mend_it() {
         bench.run(targets.clone(), Time::NEVER);
         let settled = bench.settled(targets.len()).await;
         for (index, target) in &targets {
-            let expected = if *target == twice {
-                Outcome::not_probed(Cause::InternalError)
-            } else {
-                world.expected(*target)
-            };
+            let expected =
+                if *target == twice { Outcome::not_probed(Cause::InternalError) } else { world.expected(*target) };
             assert_eq!(settled[index].outcome, expected, "{target}");
         }
         bench.lets_go().await;

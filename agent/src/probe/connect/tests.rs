@@ -83,7 +83,8 @@ async fn nothing_is_sent_that_is_not_admitted() {
 
 #[tokio::test]
 async fn a_broadcast_address_is_told_as_such() {
-    let found = ConnectProber::new().probe(&probe("127.255.255.255", 9), Time::NEVER, &gate(&["127.255.255.255"])).await;
+    let found =
+        ConnectProber::new().probe(&probe("127.255.255.255", 9), Time::NEVER, &gate(&["127.255.255.255"])).await;
     assert_eq!(found.outcome, Outcome::not_probed(Cause::Broadcast));
 }
 
@@ -106,7 +107,9 @@ async fn a_connection_to_itself_is_no_open_port() {
 
 #[test]
 fn a_longer_wait_is_charged_for_the_syns_that_the_kernel_sends_again() {
-    for (millis, syns) in [(1, 1), (900, 1), (949, 1), (950, 2), (1_000, 2), (2_949, 2), (3_000, 3), (7_000, 4), (10_000, 4)] {
+    for (millis, syns) in
+        [(1, 1), (900, 1), (949, 1), (950, 2), (1_000, 2), (2_949, 2), (3_000, 3), (7_000, 4), (10_000, 4)]
+    {
         assert_eq!(syns_within(Duration::from_millis(millis)), syns, "{millis} ms");
     }
 }

@@ -1,0 +1,170 @@
+//! Messages over a byte stream: length-delimited frames of at most 1 MiB, one MessagePack message each. The same for a duplex in
+//! this process and for a connection to another machine.
+//!
+//! Queue: frames to be written, at most [`FRAMES_MAX`]; a peer that does not read makes it full, and the session is then given up.
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use protocol::codec::{self, DecodeError, EncodeError, FRAME_BYTES_MAX};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+
+/// How many frames may wait to be written: what an agent can have unacknowledged, and the rest.
+pub const FRAMES_MAX: usize = 1_024;
+/// A frame that cannot be written for so long will not be: the peer does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// A byte stream to a peer.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// A connection, before anything was said on it.
+pub type Transport = Box<dyn Stream>;
+
+/// Why a message could not be queued for a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// It does not fit in a frame.
+    #[error("frame a message")]
+    Encode(#[from] EncodeError),
+    /// The queue is full: the peer does not read.
+    #[error("queue a frame: the queue of {FRAMES_MAX} is full")]
+    Full,
+    /// The connection is gone.
+    #[error("queue a frame: the connection is closed")]
+    Closed,
+}
+
+/// Why reading ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The connection failed, or a frame was too long or cut short.
+    #[error("read a frame")]
+    Io(#[from] io::Error),
+    /// A frame held no known message.
+    #[error("read a message")]
+    Decode(#[from] DecodeError),
+}
+
+/// Splits a connection into its two directions.
+#[must_use]
+pub fn split(transport: Transport) -> (FrameReader, FrameWriter) {
+    let (read, write) = tokio::io::split(transport);
+    let mut codec = LengthDelimitedCodec::builder();
+    codec.max_frame_length(FRAME_BYTES_MAX);
+    let (frames, queue) = mpsc::channel(FRAMES_MAX);
+    // Ends when the writer is dropped and the queue is empty, or when the peer is gone or does not read.
+    tokio::task::spawn_local(write_frames(FramedWrite::new(write, codec.new_codec()), queue));
+    (FrameReader(FramedRead::new(read, codec.new_codec())), FrameWriter(frames))
+}
+
+/// The direction from the peer.
+pub struct FrameReader(FramedRead<ReadHalf<Transport>, LengthDelimitedCodec>);
+
+impl FrameReader {
+    /// The next message; `None` when the peer closed.
+    ///
+    /// # Errors
+    /// If the connection failed, or what came is no message.
+    pub async fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, ReadError> {
+        match self.0.next().await {
+            None => Ok(None),
+            Some(frame) => Ok(Some(codec::decode(&frame?)?)),
+        }
+    }
+}
+
+/// The direction to the peer. Dropping it closes the connection once what is queued was written.
+pub struct FrameWriter(mpsc::Sender<Bytes>);
+
+impl FrameWriter {
+    /// Queues a message; never waits.
+    ///
+    /// # Errors
+    /// If it does not fit in a frame, the queue is full, or the connection is gone.
+    pub fn send<M: Serialize>(&self, message: &M) -> Result<(), SendError> {
+        let frame = Bytes::from(codec::encode(message)?);
+        self.0.try_send(frame).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => SendError::Closed,
+        })
+    }
+}
+
+async fn write_frames(mut sink: FramedWrite<WriteHalf<Transport>, LengthDelimitedCodec>, mut queue: mpsc::Receiver<Bytes>) {
+    while let Some(frame) = queue.recv().await {
+        // What waits is written together: one flush for all of it.
+        let write = async {
+            sink.feed(frame).await?;
+            while let Ok(frame) = queue.try_recv() {
+                sink.feed(frame).await?;
+            }
+            SinkExt::<Bytes>::flush(&mut sink).await
+        };
+        match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return tracing::debug!(%error, "the peer is gone"),
+            Err(_) => return tracing::debug!("the peer does not read"),
+        }
+    }
+    let _closed = tokio::time::timeout(WRITE_TIMEOUT, SinkExt::<Bytes>::close(&mut sink)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::message::AgentMessage;
+    use tokio::io::AsyncWriteExt;
+    use tokio::task::LocalSet;
+
+    fn pair() -> ((FrameReader, FrameWriter), tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(64);
+        (split(Box::new(ours)), theirs)
+    }
+
+    #[tokio::test]
+    async fn messages_arrive_in_order_and_the_end_is_seen() {
+        let run = async {
+            let (ours, theirs) = tokio::io::duplex(16);
+            let ((_, writer), (mut reader, _)) = (split(Box::new(ours)), split(Box::new(theirs)));
+            for number in 0..100 {
+                writer.send(&AgentMessage::Renew { number }).unwrap();
+            }
+            drop(writer);
+            for number in 0..100 {
+                assert_eq!(reader.next().await.unwrap(), Some(AgentMessage::Renew { number }));
+            }
+            drop(reader);
+        };
+        LocalSet::new().run_until(run).await;
+    }
+
+    #[tokio::test]
+    async fn bad_input_4_6_20_a_length_beyond_the_bound_or_a_cut_frame_ends_the_reading() {
+        for bytes in [&[0xff, 0xff, 0xff, 0xff][..], &[0x00, 0x10, 0x00, 0x01], &[0, 0, 0, 9, 0xa7]] {
+            let run = async {
+                let ((mut reader, _writer), mut theirs) = pair();
+                theirs.write_all(bytes).await.unwrap();
+                drop(theirs);
+                assert!(reader.next::<AgentMessage>().await.is_err(), "{bytes:?}");
+            };
+            LocalSet::new().run_until(run).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn bad_input_22_a_peer_that_never_reads_fills_a_bounded_queue() {
+        let run = async {
+            let ((_reader, writer), _theirs) = pair();
+            let refused = (0..=FRAMES_MAX as u64).find_map(|number| writer.send(&AgentMessage::Renew { number }).err());
+            assert!(matches!(refused, Some(SendError::Full)));
+        };
+        LocalSet::new().run_until(run).await;
+    }
+}

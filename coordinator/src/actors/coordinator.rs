@@ -1,0 +1,287 @@
+//! `Coordinator`: the shell of the machine (`coordinator_core::coordinator`). It carries inputs in and outputs out, and arms one timer.
+//!
+//! - Owner: whoever runs scans; it learns of a store that failed by [`Failure`].
+//! - In: [`Submit`], [`Interrupt`], [`Connect`] from the owner; [`FromSession`] from sessions; answers of the store.
+//! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
+//!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's channel, awaited.
+//! - Death: agents' rights end, and they stop; what was committed is in the store.
+
+use crate::actors::session::{Close, FromSession, Said, Session, Tell};
+use crate::store::thread::{Answer, AskError, StoreHandle};
+use actix::prelude::*;
+use coordinator_core::coordinator::{Coordinator as Machine, Event, Input, Output, RequestId, SessionId};
+use coordinator_core::store::{ScanRecord, StoreRequest};
+use portsweep_agent::clock::Clock;
+use portsweep_agent::frames::Transport;
+use protocol::id::ScanId;
+use protocol::message::CoordinatorMessage;
+use protocol::time::Time;
+use std::collections::{BTreeMap, VecDeque};
+use tokio::sync::mpsc;
+
+/// A scan is to be run.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Submit(pub Box<ScanRecord>);
+
+/// A scan is to be stopped.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Interrupt(pub ScanId);
+
+/// An agent connected.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Connect(pub Transport);
+
+/// What the owner is told.
+#[derive(Debug)]
+pub enum Told {
+    /// Of a scan.
+    Event(Event),
+    /// The store failed: nothing goes on. One line for a person.
+    Failure(String),
+}
+
+/// The actor.
+pub struct Coordinator {
+    machine: Machine,
+    clock: Clock,
+    store: StoreHandle,
+    answers: Option<mpsc::Receiver<Answer>>,
+    beyond_queue: VecDeque<(RequestId, StoreRequest)>,
+    sessions: BTreeMap<SessionId, Connected>,
+    last_session: u64,
+    owner: mpsc::Sender<Told>,
+    /// Events that wait for the owner to take those before.
+    untold: VecDeque<Told>,
+    telling: bool,
+    armed: Option<(Time, SpawnHandle)>,
+}
+
+struct Connected {
+    address: Addr<Session>,
+    waiting: VecDeque<Outgoing>,
+    under_way: bool,
+}
+
+enum Outgoing {
+    Tell(Box<CoordinatorMessage>),
+    Close,
+}
+
+impl Coordinator {
+    /// A coordinator over a store's thread. `owner` is told what becomes known.
+    #[must_use]
+    pub fn new(machine: Machine, clock: Clock, store: StoreHandle, answers: mpsc::Receiver<Answer>, owner: mpsc::Sender<Told>) -> Self {
+        Self {
+            machine,
+            clock,
+            store,
+            answers: Some(answers),
+            beyond_queue: VecDeque::new(),
+            sessions: BTreeMap::new(),
+            last_session: 0,
+            owner,
+            untold: VecDeque::new(),
+            telling: false,
+            armed: None,
+        }
+    }
+
+    fn input(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.machine.handle_input(self.clock.now(), input);
+        self.drain_outputs(ctx);
+    }
+
+    fn drain_outputs(&mut self, ctx: &mut Context<Self>) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Store(id, request) => self.ask(id, request, ctx),
+                Output::Send(session, message) => self.tell(session, Outgoing::Tell(message), ctx),
+                Output::Close(session) => self.tell(session, Outgoing::Close, ctx),
+                Output::Event(event) => self.untold.push_back(Told::Event(event)),
+            }
+        }
+        self.tell_owner(ctx);
+        self.arm(ctx);
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let wanted = self.machine.poll_timeout();
+        if self.armed.map(|(at, _)| at) == wanted {
+            return;
+        }
+        if let Some((_, timer)) = self.armed.take() {
+            ctx.cancel_future(timer);
+        }
+        self.armed = wanted.map(|at| {
+            let timer = ctx.run_later(self.clock.until(at), |coordinator, ctx| {
+                coordinator.armed = None;
+                coordinator.machine.handle_timeout(coordinator.clock.now());
+                coordinator.drain_outputs(ctx);
+            });
+            (at, timer)
+        });
+    }
+
+    fn ask(&mut self, id: RequestId, request: StoreRequest, ctx: &mut Context<Self>) {
+        if !self.beyond_queue.is_empty() {
+            return self.beyond_queue.push_back((id, request));
+        }
+        match self.store.ask(id, request) {
+            Ok(()) => {}
+            Err(AskError::Full(request)) => self.beyond_queue.push_back((id, *request)),
+            Err(error @ AskError::Closed) => self.fail(&error, ctx),
+        }
+    }
+
+    fn answered(&mut self, (id, reply): Answer, ctx: &mut Context<Self>) {
+        for _ in 0..self.beyond_queue.len() {
+            let Some((id, request)) = self.beyond_queue.pop_front() else { break };
+            if let Err(AskError::Full(request)) = self.store.ask(id, request) {
+                self.beyond_queue.push_front((id, *request));
+                break;
+            }
+        }
+        match reply {
+            Ok(reply) => self.input(Input::Stored(id, reply), ctx),
+            Err(error) => self.fail(&error, ctx),
+        }
+    }
+
+    /// Nothing is announced that is not durable, so nothing goes on.
+    fn fail(&mut self, error: &dyn std::error::Error, ctx: &mut Context<Self>) {
+        let mut line = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            line = format!("{line}: {error}");
+            cause = error.source();
+        }
+        self.untold.push_back(Told::Failure(line));
+        self.tell_owner(ctx);
+    }
+
+    fn tell_owner(&mut self, ctx: &mut Context<Self>) {
+        if self.telling {
+            return;
+        }
+        let Some(told) = self.untold.pop_front() else { return };
+        self.telling = true;
+        let owner = self.owner.clone();
+        ctx.spawn(async move { owner.send(told).await }.into_actor(self).map(|sent, coordinator, ctx| {
+            coordinator.telling = false;
+            match sent {
+                Ok(()) => coordinator.tell_owner(ctx),
+                Err(_) => ctx.stop(),
+            }
+        }));
+    }
+
+    fn tell(&mut self, session: SessionId, outgoing: Outgoing, ctx: &mut Context<Self>) {
+        if let Some(connected) = self.sessions.get_mut(&session) {
+            connected.waiting.push_back(outgoing);
+            self.tell_next(session, ctx);
+        }
+    }
+
+    fn tell_next(&mut self, session: SessionId, ctx: &mut Context<Self>) {
+        let Some(connected) = self.sessions.get_mut(&session).filter(|connected| !connected.under_way) else { return };
+        let Some(outgoing) = connected.waiting.pop_front() else { return };
+        connected.under_way = true;
+        let (address, closes) = (connected.address.clone(), matches!(outgoing, Outgoing::Close));
+        let sent = async move {
+            match outgoing {
+                Outgoing::Tell(message) => address.send(Tell(message)).await,
+                Outgoing::Close => address.send(Close).await,
+            }
+        };
+        ctx.spawn(sent.into_actor(self).map(move |sent, coordinator, ctx| {
+            if closes {
+                coordinator.sessions.remove(&session);
+                return;
+            }
+            if let Some(connected) = coordinator.sessions.get_mut(&session) {
+                connected.under_way = false;
+            }
+            match sent {
+                Ok(()) => coordinator.tell_next(session, ctx),
+                Err(_) => coordinator.gone(session, ctx),
+            }
+        }));
+    }
+
+    fn gone(&mut self, session: SessionId, ctx: &mut Context<Self>) {
+        if self.sessions.remove(&session).is_some() {
+            self.input(Input::Closed(session), ctx);
+        }
+    }
+}
+
+impl Actor for Coordinator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(mut answers) = self.answers.take() else { return };
+        let this = ctx.address();
+        tokio::task::spawn_local(async move {
+            while let Some(answer) = answers.recv().await {
+                if this.send(Stored(answer)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.drain_outputs(ctx);
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Stored(Answer);
+
+impl Handler<Stored> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Stored(answer): Stored, ctx: &mut Self::Context) {
+        self.answered(answer, ctx);
+    }
+}
+
+impl Handler<Submit> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Submit(record): Submit, ctx: &mut Self::Context) {
+        self.input(Input::Submit(*record), ctx);
+    }
+}
+
+impl Handler<Interrupt> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Interrupt(scan): Interrupt, ctx: &mut Self::Context) {
+        self.input(Input::Interrupt(scan), ctx);
+    }
+}
+
+impl Handler<Connect> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Connect(transport): Connect, ctx: &mut Self::Context) {
+        self.last_session += 1;
+        let session = SessionId(self.last_session);
+        let address = Session::new(session, ctx.address(), transport).start();
+        self.sessions.insert(session, Connected { address, waiting: VecDeque::new(), under_way: false });
+        self.input(Input::Opened(session), ctx);
+    }
+}
+
+impl Handler<FromSession> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, FromSession { session, said }: FromSession, ctx: &mut Self::Context) {
+        match said {
+            Said::Message(message) => self.input(Input::Message(session, message), ctx),
+            Said::Gone => self.gone(session, ctx),
+        }
+    }
+}

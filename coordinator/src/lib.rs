@@ -1,0 +1,8 @@
+//! portsweep: a port and host scanner for one machine or a fleet. This crate is the command line, the coordinator with its
+//! store, and the reports; it embeds the agent for scans from here.
+
+pub mod actors;
+pub mod cli;
+pub mod report;
+pub mod scan;
+pub mod store;

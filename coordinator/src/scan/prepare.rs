@@ -1,0 +1,127 @@
+//! From what was asked to what is run: plan, options, and the agent for it, by what this machine can and may.
+
+use crate::cli::ScanRequest;
+use anyhow::Context;
+use coordinator_core::settings::Settings;
+use coordinator_core::store::{ScanRecord, ScanStatus};
+use portsweep_agent::actors::agent::Parts;
+use portsweep_agent::actors::link::Dial;
+use portsweep_agent::clock::Clock;
+use portsweep_agent::limits::Descriptors;
+use portsweep_agent::privilege::PingAccess;
+use portsweep_agent::probe::{ConnectProber, IcmpProber, Prober, TcpPingProber};
+use portsweep_agent::scope::Scope;
+use agent_core::agent::Identity;
+use protocol::id::{AgentName, InstanceId, ScanId};
+use protocol::message::{PingMethod, ProbeOptions};
+use protocol::plan::{Plan, PlanParts, Slots};
+use protocol::probe::ProbeKind;
+use protocol::range_set::RankedRanges;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a try waits unless `--timeout` says: enough for all but a few round trips on the Internet, and short of the second at
+/// which the kernel would send the SYN again.
+const TIMEOUT: Duration = Duration::from_millis(900);
+
+/// The name of the agent of a scan from here, and of its vantage.
+const HERE: &str = "local";
+
+/// A scan that can be started.
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) record: ScanRecord,
+    pub(super) settings: Settings,
+    pub(super) parts: AgentParts,
+}
+
+/// An agent that lacks only its way to the coordinator.
+pub(super) struct AgentParts {
+    identity: Identity,
+    scope: Arc<Scope>,
+    probers: Vec<(ProbeKind, Prober)>,
+}
+
+impl AgentParts {
+    pub(super) fn with(self, dial: Box<dyn Dial>) -> Parts {
+        let Self { identity, scope, probers } = self;
+        Parts { identity, scope, clock: Clock::Boottime, dial, probers, jitter: random_or_zero }
+    }
+}
+
+impl Prepared {
+    /// Asks this machine what it can, and says on stderr what would make it better.
+    pub(super) fn new(request: &ScanRequest) -> anyhow::Result<Self> {
+        let addresses = RankedRanges::try_from(request.targets())?;
+        let slots = Slots::new(request.ping(), request.ports().clone());
+        let seed = match request.seed() {
+            Some(seed) => seed,
+            None => random()? & crate::report::facts::SEED_MAX,
+        };
+        let plan = Plan::new(addresses, slots, seed)?;
+        let timeout = request.timeout().unwrap_or(TIMEOUT);
+        let window = window(request);
+        let settings = Settings { dismiss: true, ..Settings::default() }.with_timeout(timeout);
+        settings.check(timeout)?;
+        let options = ProbeOptions { timeout_ms: u32::try_from(timeout.as_millis())?.max(1), window };
+        let id = ScanId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
+        let record = ScanRecord {
+            id,
+            plan: PlanParts::from(&plan),
+            options,
+            status: ScanStatus::Running,
+            request: request.command().to_owned(),
+        };
+        let parts = agent(request, window)?;
+        Ok(Self { plan, record, settings, parts })
+    }
+}
+
+/// What the machine can have in flight, or less if less is asked for.
+fn window(request: &ScanRequest) -> u32 {
+    let descriptors = Descriptors::raise().or_else(|error| {
+        tracing::warn!(%error, "the limit of open files stays");
+        Descriptors::read()
+    });
+    // Where the limit cannot even be read, the least that POSIX grants.
+    let possible = descriptors.unwrap_or(Descriptors::new(256)).default_window();
+    request.window().map_or(possible, |asked| asked.min(possible)).max(1)
+}
+
+fn agent(request: &ScanRequest, window: u32) -> anyhow::Result<AgentParts> {
+    let mut probers = vec![(ProbeKind::Tcp, Prober::Connect(ConnectProber::new()))];
+    let mut ping_method = PingMethod::Icmp;
+    if request.ping() {
+        let access = PingAccess::detect();
+        if let Some(advice) = access.advice {
+            anstream::eprintln!("portsweep: {advice}");
+        }
+        ping_method = access.method;
+        let prober = match ping_method {
+            PingMethod::Icmp => Prober::Icmp(IcmpProber::new(random()? as u32)),
+            PingMethod::Tcp => Prober::TcpPing(TcpPingProber::new()),
+        };
+        probers.push((ProbeKind::Ping, prober));
+    }
+    let name = AgentName::try_from(HERE.to_owned())?;
+    let scope = Arc::new(Scope::typed(request.targets().clone()));
+    let identity = Identity {
+        name: name.clone(),
+        vantage: name,
+        instance: InstanceId::new(random()?),
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+        ping_method,
+        allow: scope.allowed().clone(),
+        window_max: window,
+    };
+    Ok(AgentParts { identity, scope, probers })
+}
+
+fn random() -> anyhow::Result<u64> {
+    getrandom::u64().map_err(|error| anyhow::anyhow!(error.to_string())).context("draw a random number")
+}
+
+/// For jitter, where a number that is not random does no harm.
+fn random_or_zero() -> u64 {
+    random().unwrap_or(0)
+}

@@ -1,0 +1,3 @@
+//! Where stores live: the thread that alone writes to one.
+
+pub mod thread;
