@@ -1,4 +1,4 @@
-//! What can be typed, as clap knows it: pure syntax, with the help that goes with it. Its meaning is in [`super::request`].
+//! What can be typed, as clap knows it: pure syntax, with the help that goes with it. Its meaning is in `request.rs`.
 
 use super::CliError;
 use super::words::as_typed;
@@ -7,7 +7,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser};
 use protocol::quote::Quoted;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 const ABOUT: &str = "Scans addresses and ports that you are authorised to scan, and says what it could not see.";
@@ -67,7 +69,7 @@ pub(super) struct Args {
     #[arg(short = 'F', help_heading = "Ports", conflicts_with_all = ["ports", "top_ports"])]
     pub(super) fast: bool,
     /// The first N of our selection, 1 to 1,000
-    #[arg(long, value_name = "N", help_heading = "Ports", conflicts_with = "ports")]
+    #[arg(long, value_name = "N", help_heading = "Ports", conflicts_with = "ports", value_parser = top_ports)]
     pub(super) top_ports: Option<usize>,
     /// Leave these out
     #[arg(long, value_name = "PORTS", help_heading = "Ports", allow_hyphen_values = true)]
@@ -90,11 +92,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME", help_heading = "Pace", value_parser = timeout)]
     pub(super) timeout: Option<Duration>,
     /// The most probes in flight [default: descriptors - 64, at most 8192]
-    #[arg(long, value_name = "N", help_heading = "Pace", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", help_heading = "Pace", value_parser = window)]
     pub(super) window: Option<u32>,
     /// The same N, the same order of probes [default: random]
     #[arg(long, value_name = "N", help_heading = "Pace",
-        value_parser = clap::value_parser!(u64).range(..=crate::report::facts::SEED_MAX))]
+        value_parser = seed)]
     pub(super) seed: Option<u64>,
     /// Begin even with over 2^24 addresses or 10^9 targets [default: ask]
     #[arg(long, help_heading = "Pace")]
@@ -169,6 +171,27 @@ fn one_line(error: &clap::Error) -> String {
             let line = text.lines().next().unwrap_or_default();
             format!("{} (see --help)", Quoted::new(line.strip_prefix("error: ").unwrap_or(line)))
         }
+    }
+}
+
+fn window(text: &str) -> Result<u32, String> {
+    whole(text, 1, u32::MAX)
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    whole(text, 0, crate::report::facts::SEED_MAX)
+}
+
+fn top_ports(text: &str) -> Result<usize, String> {
+    whole(text, 1, protocol::port::DEFAULT_PORTS)
+}
+
+/// A whole number, `least` to `most`, in digits alone.
+fn whole<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits && (&least..=&most).contains(&&number) => Ok(number),
+        _ => Err(format!("write a whole number, {least} to {most}")),
     }
 }
 

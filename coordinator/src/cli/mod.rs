@@ -1,8 +1,8 @@
 //! What was typed, and what it means.
 //!
 //! [`parse`] takes a command line through four steps, each of which can refuse it with one clear line and exit code 2:
-//! [`words`] splits nmap's single-dash words, [`args`] is clap's part (pure syntax), [`request`] gives it a meaning,
-//! [`names`] looks names up. What comes out is checked: nothing later has to ask whether it makes sense.
+//! `words` splits nmap's single-dash words, `args` is clap's part (pure syntax), `request` gives it a meaning,
+//! `names` looks names up. What comes out is checked: nothing later has to ask whether it makes sense.
 
 mod args;
 mod error;
