@@ -155,7 +155,7 @@ impl Plan {
     /// # Errors
     /// If it is empty, or its length does not fit in `u64`.
     pub fn new(addresses: RankedRanges, slots: Slots, seed: u64) -> Result<Self, PlanError> {
-        if addresses.len() == 0 || slots.is_empty() {
+        if addresses.is_empty() || slots.is_empty() {
             return Err(PlanError::Empty);
         }
         if addresses.len().checked_mul(u64::from(slots.len())).is_none() {

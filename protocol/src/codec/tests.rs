@@ -161,7 +161,8 @@ fn bad_input_23_to_32_hostile_lengths_and_depths_are_refused() {
 fn bad_input_58_59_62_grants_that_make_no_sense_are_not_sound() {
     let sound = grant();
     assert!(sound.is_sound());
-    let broken: [(&str, fn(&mut Grant)); 10] = [
+    type Break = fn(&mut Grant);
+    let broken: [(&str, Break); 10] = [
         ("empty", |grant| grant.hi = grant.lo),
         ("backwards", |grant| (grant.lo, grant.hi) = (3, 1)),
         ("beyond the cohort", |grant| grant.hi = 5),
