@@ -13,5 +13,6 @@ pub mod port;
 pub mod probe;
 pub mod quote;
 pub mod range_set;
+pub mod rate;
 pub mod time;
 pub mod version;

@@ -5,6 +5,7 @@ use crate::id::{AgentName, Epoch, InstanceId, ScanId};
 use crate::plan::{Cohort, SHARD_TARGETS_MAX};
 use crate::probe::ProbeKind;
 use crate::range_set::AddressSet;
+use crate::rate::Rate;
 use crate::version::VersionRange;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -203,6 +204,27 @@ pub struct ProbeOptions {
     pub timeout_ms: u32,
     /// The most probes in flight at one agent.
     pub window: u32,
+    /// The most probes in flight to one host, while nothing is known of it.
+    #[serde(default = "per_host_window_default")]
+    pub per_host_window: u32,
+    /// The most packets per second to one host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_host_rate: Option<Rate>,
+}
+
+/// The most probes in flight to one host, all kinds together, while nothing is known of it and nobody says otherwise.
+pub const PER_HOST_WINDOW: u32 = 128;
+
+fn per_host_window_default() -> u32 {
+    PER_HOST_WINDOW
+}
+
+impl ProbeOptions {
+    /// A fixed timeout and a window, and as much to each host as is the custom.
+    #[must_use]
+    pub const fn new(timeout_ms: u32, window: u32) -> Self {
+        Self { timeout_ms, window, per_host_window: PER_HOST_WINDOW, per_host_rate: None }
+    }
 }
 
 /// The longest timeout of a try, in milliseconds.
@@ -210,7 +232,8 @@ pub const TIMEOUT_MS_MAX: u32 = 10_000;
 
 impl Grant {
     /// True if shard, bitmap and options keep their bounds: `lo < hi ≤ len`, at most 32,768 targets, a bitmap as long as the
-    /// shard that covers something and nothing beyond it, a timeout of 1 to 10,000 ms, a window of at least 1.
+    /// shard that covers something and nothing beyond it, a timeout of 1 to 10,000 ms, windows of at least 1, no rate
+    /// of zero.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let shard = self.lo < self.hi && self.hi <= self.cohort.len() && self.hi - self.lo <= SHARD_TARGETS_MAX;
@@ -219,7 +242,10 @@ impl Grant {
                 && self.covers.len() == (self.hi - self.lo).div_ceil(8) as usize
                 && self.covers.iter().any(|&byte| byte != 0)
                 && (self.hi - self.lo..self.covers.len() as u32 * 8).all(|bit| !covers_bit(&self.covers, bit)));
-        let options = (1..=TIMEOUT_MS_MAX).contains(&self.options.timeout_ms) && self.options.window > 0;
+        let options = (1..=TIMEOUT_MS_MAX).contains(&self.options.timeout_ms)
+            && self.options.window > 0
+            && self.options.per_host_window > 0
+            && self.options.per_host_rate != Some(Rate::ZERO);
         shard && covers && options && self.pass > 0
     }
 
@@ -260,6 +286,10 @@ pub struct Control {
     pub run: Run,
     /// What was excluded while the scan ran.
     pub exclude: AddressSet,
+    /// The part of the scan's budget that the agent may use: packets per second. Zero lets it wait; without one, only windows and
+    /// caps limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Rate>,
 }
 
 /// Whether a scan's probes may be sent.

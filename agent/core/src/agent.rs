@@ -6,9 +6,17 @@
 //! - A3: a lease ends in exactly one report, or is dropped because the right ended or the coordinator said so.
 //! - A4: a report is kept until it is answered, and sent again in every session until then.
 //! - A5: no more than the window is in flight.
+//! - A6: of no scan more packets are handed out than its share × time and one burst, over any interval, whatever its leases do.
+//! - A7: no more is in flight to a host than its window, and no more handed out for it than the scan's rate per host.
+//! - A9: hello is said only while nothing is in flight of a lease that it does not name.
+//! - A8: of a scan whose control state is not known nothing is handed out.
 
-use crate::attempt::{Batch, Probe, Settled};
+mod fill;
+
+use crate::attempt::{Batch, ProbeId, Settled};
+use crate::host_table::HostTable;
 use crate::lease::Lease;
+use crate::pacer::Pacer;
 use crate::right::Right;
 use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
@@ -20,6 +28,7 @@ use protocol::range_set::AddressSet;
 use protocol::time::Time;
 use protocol::version::SPOKEN;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How much work an agent has in hand: its link may be slow to bring more, and a lost agent loses no more than this.
@@ -28,9 +37,6 @@ const WORK_IN_HAND: Duration = Duration::from_secs(3);
 const SHARD_WORK: Duration = Duration::from_millis(750);
 /// The fewest targets that a shard is asked to have: below, the reports cost more than the probes.
 const SHARD_TARGETS_MIN: u64 = 256;
-/// The most probes in one batch.
-const BATCH_PROBES_MAX: usize = 256;
-
 /// Who this agent is, and what it can.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -83,8 +89,17 @@ pub enum Output {
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Session {
     None,
+    /// There, and hello is not said yet.
+    Silent,
     HelloSent,
     Open,
+}
+
+/// What holds for a scan. Outlives its leases.
+#[derive(Debug)]
+struct Scan {
+    run: Run,
+    pacer: Option<Pacer>,
 }
 
 /// The agent. See the contract at the head of this crate.
@@ -99,8 +114,12 @@ pub struct Agent {
     leases: BTreeMap<Epoch, Lease>,
     /// Whose turn it is.
     turns: VecDeque<Epoch>,
-    in_flight: u32,
-    controls: BTreeMap<ScanId, Run>,
+    /// What was handed out and has not come back, and to whom it went.
+    in_flight: BTreeMap<ProbeId, IpAddr>,
+    hosts: HostTable,
+    scans: BTreeMap<ScanId, Scan>,
+    /// When time alone lets something be handed out again.
+    fill_at: Option<Time>,
     unacknowledged: Unacknowledged,
     speed: Speed,
     draining: bool,
@@ -123,8 +142,10 @@ impl Agent {
             asked: 0,
             leases: BTreeMap::new(),
             turns: VecDeque::new(),
-            in_flight: 0,
-            controls: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            hosts: HostTable::default(),
+            scans: BTreeMap::new(),
+            fill_at: None,
             unacknowledged: Unacknowledged::default(),
             speed,
             draining: false,
@@ -137,7 +158,7 @@ impl Agent {
     pub fn handle_input(&mut self, now: Time, input: Input) {
         self.end_right(now);
         match input {
-            Input::Connected => self.hello(),
+            Input::Connected => (self.session, self.asked) = (Session::Silent, 0),
             Input::Disconnected => (self.session, self.asked) = (Session::None, 0),
             Input::Message(message) => self.message(now, *message),
             Input::Settled(settled) => self.settled(now, &settled),
@@ -166,7 +187,7 @@ impl Agent {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         let renewal = (self.session == Session::Open).then(|| self.renewed_at + self.renew_every);
-        renewal.into_iter().chain(self.right.ends_at()).min()
+        renewal.into_iter().chain(self.right.ends_at()).chain(self.fill_at).min()
     }
 
     /// The epochs of the leases that it works on.
@@ -184,8 +205,7 @@ impl Agent {
     fn end_right(&mut self, now: Time) {
         if self.right.ends_at().is_some_and(|ends_at| ends_at <= now) {
             self.right.end();
-            self.leases.clear();
-            self.turns.clear();
+            self.keep_leases(&[]);
             if self.session != Session::None {
                 (self.session, self.asked) = (Session::None, 0);
                 self.outputs.push_back(Output::Redial);
@@ -193,9 +213,13 @@ impl Agent {
         }
     }
 
+    /// Says hello on a new session once nothing of a dropped lease is in flight: hello lets go of what it does not name, and the
+    /// coordinator may give that to others at once.
     fn hello(&mut self) {
+        if self.session != Session::Silent || !self.in_flight.keys().all(|id| self.leases.contains_key(&id.epoch)) {
+            return;
+        }
         self.session = Session::HelloSent;
-        self.asked = 0;
         let holds = self.leases.keys().copied().chain(self.unacknowledged.iter().map(|report| report.epoch)).collect();
         self.send(AgentMessage::Hello(Hello {
             versions: SPOKEN,
@@ -218,11 +242,11 @@ impl Agent {
             (Session::Open, CoordinatorMessage::Committed { epoch, .. }) => {
                 self.unacknowledged.settle(epoch);
             }
-            (Session::Open, CoordinatorMessage::Control(control)) => self.control(control),
+            (Session::Open, CoordinatorMessage::Control(control)) => self.control(now, control),
             (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.report(epoch, Cause::Interrupted),
             (Session::Open, CoordinatorMessage::Finished) => self.draining = true,
             (_, CoordinatorMessage::Refused { .. }) => self.redial(),
-            (Session::None, _) => {}
+            (Session::None | Session::Silent, _) => {}
             (Session::HelloSent | Session::Open, _) => self.redial(),
         }
     }
@@ -237,10 +261,10 @@ impl Agent {
         self.right.session_began(Duration::from_millis(u64::from(welcome.ttl_ms)));
         self.renew_every = Duration::from_millis(u64::from(welcome.renew_every_ms.max(1)));
         self.renewed_at = now;
-        self.leases.retain(|epoch, _| welcome.keep.contains(epoch));
-        self.turns.retain(|epoch| welcome.keep.contains(epoch));
+        self.keep_leases(&welcome.keep);
+        self.scans.retain(|scan, _| welcome.controls.iter().any(|control| control.scan == *scan));
         for control in welcome.controls {
-            self.control(control);
+            self.control(now, control);
         }
         let again: Vec<_> = self.unacknowledged.iter().cloned().collect();
         for report in again {
@@ -269,8 +293,15 @@ impl Agent {
         }
     }
 
-    fn control(&mut self, control: Control) {
-        self.controls.insert(control.scan, control.run);
+    /// Puts a control state in force, and acknowledges it: nothing that it forbids is handed out from then on.
+    fn control(&mut self, now: Time, control: Control) {
+        let scan = self.scans.entry(control.scan).or_insert(Scan { run: control.run, pacer: None });
+        scan.run = control.run;
+        match (control.share, &mut scan.pacer) {
+            (Some(share), Some(pacer)) => pacer.set_rate(now, share),
+            (Some(share), None) => scan.pacer = Some(Pacer::new(now, share)),
+            (None, _) => scan.pacer = None,
+        }
         if control.run == Run::Stop {
             let stopped: Vec<_> = self
                 .leases
@@ -299,6 +330,7 @@ impl Agent {
     fn report(&mut self, epoch: Epoch, cause: Cause) {
         let Some(lease) = self.leases.remove(&epoch) else { return };
         self.turns.retain(|&turn| turn != epoch);
+        self.forget_aside(&lease);
         let report = lease.into_report(cause);
         self.unacknowledged.keep(report.clone());
         if self.session == Session::Open {
@@ -307,9 +339,10 @@ impl Agent {
     }
 
     fn settled(&mut self, now: Time, settled: &[Settled]) {
-        self.in_flight = self.in_flight.saturating_sub(u32::try_from(settled.len()).unwrap_or(u32::MAX));
         let mut counted = 0;
         for one in settled {
+            let Some(address) = self.in_flight.remove(&one.id) else { continue };
+            self.hosts.settled(address, one.outcome);
             let Some(lease) = self.leases.get_mut(&one.id.epoch) else { continue };
             // Refused before the send because the batch was old; the right may have been renewed since.
             if one.outcome == Outcome::not_probed(Cause::Interrupted) {
@@ -325,6 +358,7 @@ impl Agent {
     }
 
     fn advance(&mut self, now: Time) {
+        self.hello();
         self.fill(now);
         self.claim(now);
         if self.draining && self.leases.is_empty() && self.unacknowledged.is_empty() && !self.finished {
@@ -334,36 +368,40 @@ impl Agent {
         }
     }
 
-    /// Hands out probes while all hold: 1. the right lasts; 2. reports have room; 3. the window has room; 4. a lease of a scan that runs
-    /// has a target waiting. Leases take turns, a probe each.
-    fn fill(&mut self, now: Time) {
-        let Some(right_ends_at) =
-            self.right.ends_at().filter(|_| self.right.lasts(now) && !self.unacknowledged.is_full())
-        else {
-            return;
-        };
-        let mut batches: BTreeMap<ProbeKind, Vec<Probe>> = BTreeMap::new();
-        let mut idle = 0;
-        while idle < self.turns.len() {
-            let Some(epoch) = self.turns.pop_front() else { break };
-            self.turns.push_back(epoch);
-            let Some(lease) = self.leases.get_mut(&epoch) else { continue };
-            let runs = self.controls.get(&lease.grant().scan).is_none_or(|run| *run == Run::Go);
-            let room = self.in_flight < lease.grant().options.window.min(self.identity.window_max);
-            match lease.next_probe_if(runs && room) {
-                Some(probe) => {
-                    idle = 0;
-                    self.in_flight += 1;
-                    batches.entry(probe.target.slot.kind()).or_default().push(probe);
-                }
-                None => idle += 1,
+    /// How many targets it settles in `time`, and how many are asked for at least: by its speed, and by its shares where every scan
+    /// that it knows has one, so that a slow scan does not lie for hours in the hands of one agent.
+    fn worth_claiming(&self, time: Duration) -> (u64, u64) {
+        let by_speed = self.speed.targets_in(time);
+        let mut shares =
+            self.scans.values().filter(|scan| scan.run == Run::Go).map(|scan| Some(scan.pacer.as_ref()?.rate()));
+        let share =
+            shares.try_fold(None, |sum: Option<f64>, share| Some(Some(sum.unwrap_or(0.0) + share?.as_per_second())));
+        match share.flatten() {
+            Some(share) => {
+                let by_share = (share * time.as_secs_f64()).ceil() as u64;
+                (by_speed.min(by_share), by_share.min(SHARD_TARGETS_MIN))
             }
+            None => (by_speed, SHARD_TARGETS_MIN),
         }
-        for (kind, probes) in batches {
-            for probes in probes.chunks(BATCH_PROBES_MAX) {
-                self.outputs.push_back(Output::Probe(Batch { kind, right_ends_at, probes: probes.to_vec() }));
-            }
+    }
+
+    /// Drops all leases but these.
+    fn keep_leases(&mut self, keep: &[Epoch]) {
+        let (kept, dropped) = std::mem::take(&mut self.leases).into_iter().partition(|(epoch, _)| keep.contains(epoch));
+        self.leases = kept;
+        self.turns.retain(|epoch| keep.contains(epoch));
+        let dropped: BTreeMap<Epoch, Lease> = dropped;
+        for lease in dropped.values() {
+            self.forget_aside(lease);
         }
+    }
+
+    /// A lease is gone, and with it what it had put aside. What it was about to send is no reason any more for others to wait.
+    fn forget_aside(&mut self, lease: &Lease) {
+        for (address, count) in lease.aside() {
+            self.hosts.take_back(address, count);
+        }
+        self.hosts.wake_all();
     }
 
     /// Claims if all hold: 1. the session is open; 2. it is not to end; 3. what it has in hand and asked for already is less than two thirds
@@ -372,13 +410,15 @@ impl Agent {
         if self.session != Session::Open || self.draining {
             return;
         }
-        let want = self.speed.targets_in(WORK_IN_HAND).max(SHARD_TARGETS_MIN);
+        let (in_hand, least) = self.worth_claiming(WORK_IN_HAND);
+        let want = in_hand.max(least);
         let held: u64 = self.leases.values().map(|lease| u64::from(lease.open())).sum();
         if (held + self.asked) * 3 >= want * 2 {
             return;
         }
         let targets = u32::try_from(want - held).unwrap_or(u32::MAX);
-        let each = self.speed.targets_in(SHARD_WORK).clamp(SHARD_TARGETS_MIN, u64::from(SHARD_TARGETS_MAX));
+        let (each, least) = self.worth_claiming(SHARD_WORK);
+        let each = each.clamp(least, u64::from(SHARD_TARGETS_MAX));
         self.asked = u64::from(targets);
         self.renewed_at = now;
         let number = self.right.sent(now);
@@ -389,3 +429,6 @@ impl Agent {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,15 @@ use crate::attempt::{Probe, ProbeId, Settled};
 use protocol::chunk;
 use protocol::message::{Finding, Grant, Report};
 use protocol::plan::IndexedTarget;
-use protocol::probe::{Cause, Outcome};
-use std::collections::VecDeque;
+use protocol::probe::{Cause, Outcome, Target};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How many targets are worked out at once: the plan's order is not asked for each alone.
 const AHEAD: u32 = 256;
+/// How many targets are put aside at most, because their host has no room, before the lease waits: one of each host of a cohort.
+const ASIDE_MAX: usize = 4_096;
 
 /// A grant, and what became of its targets so far.
 #[derive(Debug)]
@@ -19,6 +22,9 @@ pub struct Lease {
     next: u32,
     /// The next to be sent.
     ready: VecDeque<IndexedTarget>,
+    /// Those whose host had no room when it was their turn.
+    aside: BTreeMap<IpAddr, VecDeque<IndexedTarget>>,
+    aside_len: usize,
     /// By index less `lo`; `None` while open, and for what the pass does not cover.
     outcomes: Vec<Option<Outcome>>,
     open: u32,
@@ -33,6 +39,8 @@ impl Lease {
         Self {
             next: grant.lo,
             ready: VecDeque::new(),
+            aside: BTreeMap::new(),
+            aside_len: 0,
             outcomes: vec![None; (grant.hi - grant.lo) as usize],
             open: grant.covered(),
             findings: Vec::new(),
@@ -52,11 +60,50 @@ impl Lease {
         self.open
     }
 
-    /// The next probe, which is in flight from now on; `None` if none waits, or `may` is false.
-    pub fn next_probe_if(&mut self, may: bool) -> Option<Probe> {
-        if !may {
-            return None;
+    /// Whose turn it is; `None` if none waits, or all that do are put aside.
+    pub fn next_target(&mut self) -> Option<Target> {
+        self.refill();
+        self.ready.front().map(|item| item.target)
+    }
+
+    /// Puts the next aside, until its host is woken. False if there are too many already: the lease waits.
+    pub fn put_aside(&mut self) -> bool {
+        if self.aside_len >= ASIDE_MAX {
+            return false;
         }
+        let Some(item) = self.ready.pop_front() else { return false };
+        self.aside.entry(item.target.address).or_default().push_back(item);
+        self.aside_len += 1;
+        true
+    }
+
+    /// Makes up to `room` of what was put aside for a host the next again; how many.
+    pub fn wake(&mut self, address: IpAddr, room: u32) -> u32 {
+        let Some(waiting) = self.aside.get_mut(&address) else { return 0 };
+        let count = waiting.len().min(room as usize);
+        for item in waiting.drain(..count).rev() {
+            self.ready.push_front(item);
+        }
+        if waiting.is_empty() {
+            self.aside.remove(&address);
+        }
+        self.aside_len -= count;
+        count as u32
+    }
+
+    /// What was put aside for a host first, if anything.
+    #[must_use]
+    pub fn first_aside(&self, address: IpAddr) -> Option<Target> {
+        self.aside.get(&address).and_then(VecDeque::front).map(|item| item.target)
+    }
+
+    /// For which hosts how many are put aside.
+    pub fn aside(&self) -> impl Iterator<Item = (IpAddr, u32)> + '_ {
+        self.aside.iter().map(|(&address, waiting)| (address, waiting.len() as u32))
+    }
+
+    /// The next probe, which is in flight from now on; `None` if none waits.
+    pub fn next_probe(&mut self) -> Option<Probe> {
         self.refill();
         let item = self.ready.pop_front()?;
         Some(Probe {

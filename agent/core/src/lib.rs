@@ -13,7 +13,10 @@
 pub mod agent;
 pub mod attempt;
 pub mod backoff;
+pub mod host_table;
 pub mod lease;
+pub mod pacer;
+pub mod packets;
 pub mod right;
 pub mod speed;
 pub mod unacknowledged;

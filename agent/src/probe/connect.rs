@@ -17,24 +17,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// When Linux sends a SYN again that was not answered: 1 s after the first (TCP_TIMEOUT_INIT), then after twice as long each.
-const SYN_AGAIN: Duration = Duration::from_secs(1);
-/// A timer may be late by so much: who waits longer than [`SYN_AGAIN`] less this is charged for the second SYN.
-const TIMER_LATE: Duration = Duration::from_millis(50);
-
-/// How many SYNs the kernel may send for one connect that waits so long: 1 below 950 ms, 2 below 2.95 s, then 3, 4. What exceeds
-/// one is charged to the pacer beforehand.
-#[must_use]
-pub fn syns_within(timeout: Duration) -> u32 {
-    let (mut syns, mut again_at, mut gap) = (1, SYN_AGAIN, SYN_AGAIN);
-    while timeout + TIMER_LATE >= again_at {
-        gap *= 2;
-        again_at += gap;
-        syns += 1;
-    }
-    syns
-}
-
 /// Asks ports by connecting to them.
 #[derive(Debug, Default)]
 pub struct ConnectProber {

@@ -8,7 +8,7 @@ mod pressure;
 mod simulated;
 mod tcp_ping;
 
-pub use connect::{ConnectProber, syns_within};
+pub use connect::ConnectProber;
 pub use icmp::IcmpProber;
 pub use simulated::{SimulatedProber, Truth, World};
 pub use tcp_ping::{TCP_PING_PORTS, TcpPingProber};
@@ -58,16 +58,6 @@ impl Prober {
         match self {
             Self::Icmp(prober) => Some(prober.in_flight_max()),
             Self::Connect(_) | Self::TcpPing(_) | Self::Simulated(_) => None,
-        }
-    }
-
-    /// How many packets one probe with this timeout sends at most: what a pacer is charged.
-    #[must_use]
-    pub fn packets_per_probe(&self, timeout: Duration) -> u32 {
-        match self {
-            Self::Connect(_) => syns_within(timeout),
-            Self::TcpPing(_) => TCP_PING_PORTS.len() as u32 * syns_within(timeout),
-            Self::Icmp(_) | Self::Simulated(_) => 1,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{ConnectProber, Found};
 use crate::scope::Admission;
 use agent_core::attempt::Probe;
+use agent_core::packets::TCP_PING_CONNECTS;
 use futures_util::future::{Either, select};
 use protocol::probe::{Outcome, State};
 use protocol::time::Time;
@@ -10,6 +11,9 @@ use std::pin::pin;
 
 /// The ports that are asked: of these at least one mostly answers, even from behind a firewall.
 pub const TCP_PING_PORTS: [u16; 2] = [443, 80];
+
+/// As many are charged to the pacer.
+const _: () = assert!(TCP_PING_PORTS.len() == TCP_PING_CONNECTS as usize);
 
 /// Asks hosts for life by connecting.
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@ use crate::message::*;
 use crate::plan::{Plan, Slots};
 use crate::probe::{Outcome, ProbeKind};
 use crate::range_set::{AddressSet, RankedRanges};
+use crate::rate::Rate;
 use crate::version::SPOKEN;
 use proptest::prelude::*;
 
@@ -57,12 +58,18 @@ fn grant() -> Grant {
         lo: 0,
         hi: 4,
         covers: vec![0b1010_0000],
-        options: ProbeOptions { timeout_ms: 900, window: 8_192 },
+        options: ProbeOptions { per_host_rate: Some(Rate::per_second(10)), ..ProbeOptions::new(900, 8_192) },
     }
 }
 
 fn from_coordinators() -> Vec<(&'static str, CoordinatorMessage)> {
-    let control = Control { scan: ScanId::from_bytes([1; 16]), version: 2, run: Run::Pause, exclude: addresses() };
+    let control = Control {
+        scan: ScanId::from_bytes([1; 16]),
+        version: 2,
+        run: Run::Pause,
+        exclude: addresses(),
+        share: Some(Rate::per_second(500)),
+    };
     let welcome = Welcome {
         version: 1,
         ttl_ms: 10_000,
@@ -106,6 +113,21 @@ fn every_message_comes_back() {
     }
     for (name, message) in from_coordinators() {
         assert_eq!(decode::<CoordinatorMessage>(&encode(&message).unwrap()).unwrap(), message, "{name}");
+    }
+}
+
+/// Fields that were added after version 1 went out have defaults: the frames of an older coordinator are understood.
+#[test]
+fn what_an_older_coordinator_leaves_out_has_its_default() {
+    let old = include_str!("../../testdata/frames-1-without-pace.txt");
+    for line in old.lines() {
+        let (name, hex) = line.split_once(' ').unwrap();
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        match decode(&bytes).unwrap() {
+            CoordinatorMessage::Grant(grant) => assert_eq!(grant.options, ProbeOptions::new(900, 8_192), "{name}"),
+            CoordinatorMessage::Control(control) => assert_eq!(control.share, None, "{name}"),
+            other => panic!("{name} is {other:?}"),
+        }
     }
 }
 
@@ -162,7 +184,7 @@ fn bad_input_58_59_62_grants_that_make_no_sense_are_not_sound() {
     let sound = grant();
     assert!(sound.is_sound());
     type Break = fn(&mut Grant);
-    let broken: [(&str, Break); 10] = [
+    let broken: [(&str, Break); 12] = [
         ("empty", |grant| grant.hi = grant.lo),
         ("backwards", |grant| (grant.lo, grant.hi) = (3, 1)),
         ("beyond the cohort", |grant| grant.hi = 5),
@@ -173,6 +195,8 @@ fn bad_input_58_59_62_grants_that_make_no_sense_are_not_sound() {
         ("no timeout", |grant| grant.options.timeout_ms = 0),
         ("an endless timeout", |grant| grant.options.timeout_ms = 10_001),
         ("no window", |grant| grant.options.window = 0),
+        ("no window per host", |grant| grant.options.per_host_window = 0),
+        ("no rate per host", |grant| grant.options.per_host_rate = Some(Rate::ZERO)),
     ];
     for (what, break_it) in broken {
         let mut grant = sound.clone();

@@ -139,7 +139,7 @@ impl World {
     }
 
     pub(super) fn record(&self) -> ScanRecord {
-        let options = ProbeOptions { timeout_ms: 900, window: self.window };
+        let options = ProbeOptions::new(900, self.window);
         ScanRecord {
             id: SCAN,
             plan: PlanParts::from(&self.plan),

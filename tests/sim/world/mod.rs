@@ -260,7 +260,7 @@ impl World {
     }
 
     fn populate(&mut self) {
-        let options = ProbeOptions { timeout_ms: 900, window: self.window };
+        let options = ProbeOptions::new(900, self.window);
         let record = ScanRecord {
             id: SCAN,
             plan: PlanParts::from(&self.plan),

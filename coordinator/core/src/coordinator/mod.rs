@@ -345,7 +345,7 @@ impl Pending {
 
 fn control(scan: ScanId, running: &Scan) -> Control {
     let (version, run) = if running.stops_at().is_some() { (2, Run::Stop) } else { (1, Run::Go) };
-    Control { scan, version, run, exclude: protocol::range_set::AddressSet::new() }
+    Control { scan, version, run, exclude: protocol::range_set::AddressSet::new(), share: None }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ fn record() -> ScanRecord {
     }
     let addresses = RankedRanges::try_from(&addresses).expect("two addresses");
     let plan = PlanParts { addresses, slots: Slots::new(false, (1..=10).collect()), seed: 5 };
-    let options = ProbeOptions { timeout_ms: 900, window: 64 };
+    let options = ProbeOptions::new(900, 64);
     ScanRecord { id: SCAN, plan, options, status: ScanStatus::Running, request: "{}".into() }
 }
 

@@ -1,0 +1,113 @@
+//! Which probes are handed out now: right, reports, windows, pacers and hosts all have a say.
+
+use super::Agent;
+use crate::attempt::{Batch, Probe};
+use crate::host_table::{Limits, Room};
+use crate::packets;
+use protocol::id::Epoch;
+use protocol::message::{PingMethod, ProbeOptions, Run};
+use protocol::probe::{ProbeKind, Target};
+use protocol::time::Time;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Output;
+
+/// The most probes in one batch.
+const BATCH_PROBES_MAX: usize = 256;
+
+impl Agent {
+    /// Hands out probes while both hold: 1. the right lasts; 2. reports have room. Leases take turns, a probe each, until none of
+    /// them has one that may go.
+    pub(super) fn fill(&mut self, now: Time) {
+        self.fill_at = None;
+        let Some(right_ends_at) =
+            self.right.ends_at().filter(|_| self.right.lasts(now) && !self.unacknowledged.is_full())
+        else {
+            return;
+        };
+        let mut batches: BTreeMap<ProbeKind, Vec<Probe>> = BTreeMap::new();
+        loop {
+            self.wake_hosts(now);
+            let mut idle = 0;
+            while idle < self.turns.len() {
+                let Some(epoch) = self.turns.pop_front() else { break };
+                self.turns.push_back(epoch);
+                match self.next_probe(now, epoch) {
+                    Some(probe) => {
+                        idle = 0;
+                        batches.entry(probe.target.slot.kind()).or_default().push(probe);
+                    }
+                    None => idle += 1,
+                }
+            }
+            // A host's pacer may give more than the one for which it was woken. Ends, as each round takes something from a pacer.
+            if !self.hosts.has_woken() {
+                break;
+            }
+        }
+        self.fill_at = self.fill_at.into_iter().chain(self.hosts.next_at()).min();
+        debug_assert!(self.fill_at.is_none_or(|at| at > now), "a wake-up in the past");
+        for (kind, probes) in batches {
+            for probes in probes.chunks(BATCH_PROBES_MAX) {
+                self.outputs.push_back(Output::Probe(Batch { kind, right_ends_at, probes: probes.to_vec() }));
+            }
+        }
+    }
+
+    /// Puts what waited for a host that may have room now back in front of its lease.
+    fn wake_hosts(&mut self, now: Time) {
+        while let Some(address) = self.hosts.next_woken(now) {
+            for epoch in &self.turns {
+                let Some(lease) = self.leases.get_mut(epoch) else { continue };
+                let Some(target) = lease.first_aside(address) else { continue };
+                let options = lease.grant().options;
+                let cost = cost(target, self.identity.ping_method, options);
+                let room = self.hosts.room(now, address, Limits::from(&options), cost);
+                if room == 0 {
+                    break;
+                }
+                let woken = lease.wake(address, room);
+                self.hosts.take_back(address, woken);
+                if woken == room {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The next probe of a lease, if all hold: 1. its scan is known, and runs; 2. the window has room; 3. a target waits; 4. the scan's
+    /// pacer has room; 5. the target's host has. A target that lacks only 5 is put aside for the next of the lease.
+    fn next_probe(&mut self, now: Time, epoch: Epoch) -> Option<Probe> {
+        let lease = self.leases.get_mut(&epoch)?;
+        let options = lease.grant().options;
+        let scan = self.scans.get_mut(&lease.grant().scan).filter(|scan| scan.run == Run::Go)?;
+        if self.in_flight.len() >= options.window.min(self.identity.window_max) as usize {
+            return None;
+        }
+        loop {
+            let target = lease.next_target()?;
+            let cost = cost(target, self.identity.ping_method, options);
+            if let Some(pacer) = scan.pacer.as_ref().filter(|pacer| !pacer.has(now, cost)) {
+                self.fill_at = self.fill_at.into_iter().chain(pacer.next_at(cost)).min();
+                return None;
+            }
+            match self.hosts.take(now, target.address, Limits::from(&options), cost) {
+                Room::Taken => {
+                    let paced = scan.pacer.as_mut().is_none_or(|pacer| pacer.take(now, cost));
+                    debug_assert!(paced, "A6: the pacer had room");
+                    let probe = lease.next_probe()?;
+                    let twice = self.in_flight.insert(probe.id, target.address);
+                    debug_assert!(twice.is_none(), "A2: {} is in flight", probe.target);
+                    return Some(probe);
+                }
+                Room::Wait if lease.put_aside() => self.hosts.put_aside(now, target.address, cost),
+                Room::Wait | Room::TableFull => return None,
+            }
+        }
+    }
+}
+
+fn cost(target: Target, ping_method: PingMethod, options: ProbeOptions) -> u32 {
+    packets::per_probe(target.slot.kind(), ping_method, Duration::from_millis(u64::from(options.timeout_ms)))
+}

@@ -1,0 +1,310 @@
+//! What is known of the hosts that are being probed: how many probes are in flight to each, and how many there may be.
+//!
+//! - H1: no more is in flight to a host than its window: at first as many as the scan's options say. A host that never answered
+//!   doubles it whenever a whole window timed out, up to [`WINDOW_MAX`]; the first answer takes it back.
+//! - H2: where the scan has a rate per host, no more is sent to it than that, and one burst.
+//! - H3: whoever was put aside for want of room is woken when there may be room again.
+//! - H4: it remembers at most [`HOSTS_MAX`] hosts. Where there are many, it forgets those that have nothing in flight or put aside
+//!   and whose pacer is full: their window begins anew, their rate is kept.
+
+use crate::pacer::Pacer;
+use protocol::message::ProbeOptions;
+use protocol::probe::Outcome;
+use protocol::rate::Rate;
+use protocol::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The largest window of a host that never answered: 65,535 silent ports take it a minute, and not eight.
+pub const WINDOW_MAX: u32 = 1_024;
+/// The most hosts that are remembered: more than can be in flight.
+pub const HOSTS_MAX: usize = 65_536;
+/// With fewer hosts it is not worth the while to forget some.
+const FORGET_FROM: usize = 16_384;
+/// How long a full table is left alone before it is looked through again.
+const FULL_FOR: Duration = Duration::from_millis(100);
+
+/// How a scan treats each host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The window at first.
+    pub window: u32,
+    /// Packets per second.
+    pub rate: Option<Rate>,
+}
+
+impl From<&ProbeOptions> for Limits {
+    fn from(options: &ProbeOptions) -> Self {
+        Self { window: options.per_host_window, rate: options.per_host_rate }
+    }
+}
+
+/// Whether a probe may go to a host now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It may, and is counted as in flight.
+    Taken,
+    /// Its host has none.
+    Wait,
+    /// The table has none for another host.
+    TableFull,
+}
+
+#[derive(Debug)]
+struct Host {
+    in_flight: u32,
+    /// The window at first, as the last scan that asked has it.
+    window: u32,
+    doublings: u8,
+    answered: bool,
+    /// How many timed out since the last doubling.
+    timed_out: u32,
+    pacer: Option<Pacer>,
+    /// How many were put aside because it had no room.
+    aside: u32,
+    /// Whether it is in `woken`, and where in `due`.
+    woken: bool,
+    due_at: Option<Time>,
+}
+
+impl Host {
+    fn new(limits: Limits) -> Self {
+        Self {
+            in_flight: 0,
+            window: limits.window,
+            doublings: 0,
+            answered: false,
+            timed_out: 0,
+            pacer: None,
+            aside: 0,
+            woken: false,
+            due_at: None,
+        }
+    }
+
+    fn cap(&self) -> u32 {
+        let most = self.window.max(WINDOW_MAX);
+        self.window.checked_shl(u32::from(self.doublings)).map_or(most, |cap| cap.min(most))
+    }
+
+    fn keep_limits(&mut self, now: Time, limits: Limits) {
+        self.window = limits.window;
+        match (limits.rate, &mut self.pacer) {
+            (Some(rate), None) => self.pacer = Some(Pacer::new(now, rate)),
+            // Of two scans the one that is gentler counts, as long as the host is remembered.
+            (Some(rate), Some(pacer)) if rate < pacer.rate() => pacer.set_rate(now, rate),
+            _ => {}
+        }
+    }
+
+    fn settled(&mut self, outcome: Outcome) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if outcome.is_sign_of_life() {
+            (self.answered, self.doublings) = (true, 0);
+        } else if outcome.is_silence() && !self.answered {
+            self.timed_out += 1;
+            if self.timed_out >= self.cap() {
+                self.timed_out = 0;
+                self.doublings += u8::from(self.cap() < WINDOW_MAX);
+            }
+        }
+    }
+
+    /// Whether it may be forgotten: a new entry would send no earlier.
+    fn is_idle(&self, now: Time) -> bool {
+        let paced = self.pacer.as_ref().is_some_and(|pacer| pacer.full_at().is_none_or(|at| at > now));
+        self.in_flight == 0 && self.aside == 0 && !self.woken && self.due_at.is_none() && !paced
+    }
+}
+
+/// The hosts.
+#[derive(Debug)]
+pub struct HostTable {
+    hosts: BTreeMap<IpAddr, Host>,
+    /// Hosts with something put aside whose pacer will have room.
+    due: BTreeSet<(Time, IpAddr)>,
+    /// Hosts with something put aside that may have room.
+    woken: Vec<IpAddr>,
+    /// How many were put aside, over all hosts.
+    aside: u64,
+    forget_from: usize,
+    full_until: Option<Time>,
+}
+
+impl Default for HostTable {
+    fn default() -> Self {
+        Self {
+            hosts: BTreeMap::new(),
+            due: BTreeSet::new(),
+            woken: Vec::new(),
+            aside: 0,
+            forget_from: FORGET_FROM,
+            full_until: None,
+        }
+    }
+}
+
+impl HostTable {
+    /// Counts a probe of `cost` packets to a host as in flight, if all hold: 1. the table has room for the host; 2. its window has
+    /// room; 3. its pacer has.
+    pub fn take(&mut self, now: Time, address: IpAddr, limits: Limits, cost: u32) -> Room {
+        if !self.hosts.contains_key(&address) && !self.make_room(now) {
+            return Room::TableFull;
+        }
+        let host = self.hosts.entry(address).or_insert_with(|| Host::new(limits));
+        host.keep_limits(now, limits);
+        let paced = limits.rate.is_some();
+        if host.in_flight >= host.cap() {
+            return Room::Wait;
+        }
+        if let Some(pacer) = host.pacer.as_mut().filter(|_| paced)
+            && !pacer.take(now, cost)
+        {
+            return Room::Wait;
+        }
+        host.in_flight += 1;
+        // The rest of what waits for this host goes on as soon as its pacer lets it; else when something settles.
+        if paced && host.aside > 0 {
+            self.wake_when_paced(now, address, cost);
+        }
+        Room::Taken
+    }
+
+    /// A probe to a host that had no room was put aside: it is woken.
+    pub fn put_aside(&mut self, now: Time, address: IpAddr, cost: u32) {
+        if let Some(host) = self.hosts.get_mut(&address) {
+            host.aside += 1;
+            self.aside += 1;
+            if host.in_flight < host.cap() {
+                self.wake_when_paced(now, address, cost);
+            }
+        }
+    }
+
+    /// So many that were put aside wait no longer: they are to be sent, or their lease is gone.
+    pub fn take_back(&mut self, address: IpAddr, count: u32) {
+        if let Some(host) = self.hosts.get_mut(&address) {
+            debug_assert!(host.aside >= count, "more is taken back than was put aside");
+            host.aside = host.aside.saturating_sub(count);
+            self.aside = self.aside.saturating_sub(u64::from(count));
+        }
+    }
+
+    /// A probe came back.
+    pub fn settled(&mut self, address: IpAddr, outcome: Outcome) {
+        if let Some(host) = self.hosts.get_mut(&address) {
+            host.settled(outcome);
+            self.wake(address);
+        }
+    }
+
+    /// A host with something put aside for which there may be room now; each once. Ask until `None`.
+    pub fn next_woken(&mut self, now: Time) -> Option<IpAddr> {
+        self.full_until = self.full_until.filter(|&until| until > now);
+        while let Some(&(at, address)) = self.due.first().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, address));
+            if let Some(host) = self.hosts.get_mut(&address) {
+                host.due_at = None;
+            }
+            self.wake(address);
+        }
+        let address = self.woken.pop()?;
+        if let Some(host) = self.hosts.get_mut(&address) {
+            host.woken = false;
+        }
+        Some(address)
+    }
+
+    /// How many probes of `cost` packets a woken host takes, by its window; one if a pacer says. If it takes none yet, it is woken again.
+    pub fn room(&mut self, now: Time, address: IpAddr, limits: Limits, cost: u32) -> u32 {
+        let Some(host) = self.hosts.get_mut(&address) else { return 0 };
+        let room = host.cap().saturating_sub(host.in_flight);
+        let Some(pacer) = host.pacer.as_ref().filter(|_| limits.rate.is_some() && room > 0) else { return room };
+        if pacer.has(now, cost) {
+            return 1;
+        }
+        self.wake_when_paced(now, address, cost);
+        0
+    }
+
+    /// True if something is put aside whose host may have room now.
+    #[must_use]
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// Wakes every host with something put aside: what had its turn may be gone.
+    pub fn wake_all(&mut self) {
+        if self.aside == 0 {
+            return;
+        }
+        let (hosts, woken) = (&mut self.hosts, &mut self.woken);
+        for (&address, host) in hosts.iter_mut().filter(|(_, host)| host.aside > 0 && !host.woken) {
+            host.woken = true;
+            woken.push(address);
+        }
+    }
+
+    /// When something may have room by the passing of time alone.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Time> {
+        self.due.first().map(|&(at, _)| at).into_iter().chain(self.full_until).min()
+    }
+
+    /// How many probes are in flight to a host.
+    #[must_use]
+    pub fn in_flight(&self, address: IpAddr) -> u32 {
+        self.hosts.get(&address).map_or(0, |host| host.in_flight)
+    }
+
+    /// How many hosts are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// True if none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    fn wake(&mut self, address: IpAddr) {
+        if let Some(host) = self.hosts.get_mut(&address).filter(|host| host.aside > 0 && !host.woken) {
+            host.woken = true;
+            self.woken.push(address);
+        }
+    }
+
+    fn wake_when_paced(&mut self, now: Time, address: IpAddr, cost: u32) {
+        let Some(host) = self.hosts.get_mut(&address) else { return };
+        match host.pacer.as_ref().and_then(|pacer| pacer.next_at(cost)) {
+            Some(at) if at <= now => self.wake(address),
+            Some(at) if host.due_at.is_none() => {
+                host.due_at = Some(at);
+                self.due.insert((at, address));
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets what can be, where there are many. False if there is no room for another.
+    fn make_room(&mut self, now: Time) -> bool {
+        if self.hosts.len() < self.forget_from {
+            return true;
+        }
+        if self.full_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.hosts.retain(|_, host| !host.is_idle(now));
+        // Looking through it costs as much as it has hosts: not before as many again have come.
+        self.forget_from = (self.hosts.len() * 2).clamp(FORGET_FROM, HOSTS_MAX);
+        let full = self.hosts.len() >= HOSTS_MAX;
+        self.full_until = full.then(|| now + FULL_FOR);
+        !full
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The law of a host's window, its rate, who is woken when, and what is forgotten.
+
+use super::*;
+use std::net::Ipv4Addr;
+
+const PLAIN: Limits = Limits { window: 128, rate: None };
+
+fn at(millis: u64) -> Time {
+    Time::from_nanos(millis * 1_000_000)
+}
+
+fn host(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(0xc000_0200 + number))
+}
+
+/// Takes as much as there is.
+fn take_all(table: &mut HostTable, limits: Limits) -> u32 {
+    (0..10_000).take_while(|_| table.take(at(0), host(1), limits, 1) == Room::Taken).count() as u32
+}
+
+fn settle(table: &mut HostTable, count: u32, outcome: Outcome) {
+    for _ in 0..count {
+        table.settled(host(1), outcome);
+    }
+}
+
+#[test]
+fn h1_a_host_that_never_answered_doubles_its_window_when_a_whole_one_timed_out() {
+    let mut table = HostTable::default();
+    for window in [128, 256, 512, 1_024, 1_024] {
+        assert_eq!(take_all(&mut table, PLAIN), window);
+        assert_eq!(table.in_flight(host(1)), window);
+        settle(&mut table, window - 1, Outcome::FILTERED);
+        assert_eq!(take_all(&mut table, PLAIN), window - 1, "not before the whole window timed out");
+        settle(&mut table, 1, Outcome::FILTERED);
+        settle(&mut table, window - 1, Outcome::not_probed(protocol::probe::Cause::LocalLimit));
+    }
+}
+
+#[test]
+fn h1_an_answer_takes_the_window_back_and_keeps_it() {
+    let mut table = HostTable::default();
+    for window in [128, 256] {
+        assert_eq!(take_all(&mut table, PLAIN), window);
+        settle(&mut table, window, Outcome::FILTERED);
+    }
+    assert_eq!(take_all(&mut table, PLAIN), 512);
+    settle(&mut table, 1, Outcome::CLOSED);
+    assert_eq!(take_all(&mut table, PLAIN), 0, "more is in flight than it may have now");
+    settle(&mut table, 511, Outcome::FILTERED);
+    for _ in 0..4 {
+        assert_eq!(take_all(&mut table, PLAIN), 128);
+        settle(&mut table, 128, Outcome::FILTERED);
+    }
+}
+
+#[test]
+fn h1_a_window_that_was_asked_for_is_kept_even_beyond_the_largest() {
+    for window in [1, 3, 5_000] {
+        let mut table = HostTable::default();
+        assert_eq!(take_all(&mut table, Limits { window, rate: None }), window);
+    }
+}
+
+#[test]
+fn h2_h3_a_rate_is_kept_and_what_waits_is_woken_in_time() {
+    let mut table = HostTable::default();
+    let limits = Limits { window: 128, rate: Some(Rate::per_second(10)) };
+    assert_eq!(table.take(at(0), host(1), limits, 1), Room::Taken);
+    assert_eq!(table.take(at(50), host(1), limits, 1), Room::Wait);
+    table.put_aside(at(50), host(1), 1);
+    assert_eq!(table.next_at(), Some(at(100)));
+    assert_eq!(table.next_woken(at(99)), None);
+    assert_eq!(table.next_woken(at(100)), Some(host(1)));
+    assert_eq!((table.next_woken(at(100)), table.next_at()), (None, None));
+    assert_eq!(table.room(at(100), host(1), limits, 1), 1);
+    table.take_back(host(1), 1);
+    assert_eq!(table.take(at(100), host(1), limits, 1), Room::Taken);
+    assert_eq!(table.take(at(100), host(2), limits, 1), Room::Taken, "another host has its own");
+}
+
+#[test]
+fn h3_what_waits_for_the_window_is_woken_by_what_settles() {
+    let mut table = HostTable::default();
+    let limits = Limits { window: 2, rate: None };
+    assert_eq!(take_all(&mut table, limits), 2);
+    table.put_aside(at(0), host(1), 1);
+    assert_eq!((table.next_woken(at(0)), table.next_at()), (None, None));
+    settle(&mut table, 2, Outcome::FILTERED);
+    assert_eq!(table.next_woken(at(0)), Some(host(1)), "once, however many settled");
+    assert_eq!(table.next_woken(at(0)), None);
+    assert_eq!(table.room(at(0), host(1), limits, 1), 4);
+    table.wake_all();
+    assert_eq!(table.next_woken(at(0)), Some(host(1)));
+    table.take_back(host(1), 1);
+    table.wake_all();
+    assert_eq!(table.next_woken(at(0)), None, "nothing waits any more");
+}
+
+#[test]
+fn h4_idle_hosts_are_forgotten_and_a_full_table_says_so() {
+    let mut table = HostTable::default();
+    for number in 0..200_000 {
+        assert_eq!(table.take(at(0), host(number), PLAIN, 1), Room::Taken);
+        table.settled(host(number), Outcome::CLOSED);
+    }
+    assert!(table.len() <= FORGET_FROM, "{} hosts are remembered, and none is in use", table.len());
+    // Each was sent something within the second that its rate wants: none may be forgotten.
+    let mut table = HostTable::default();
+    let limits = Limits { window: 128, rate: Some(Rate::per_second(1)) };
+    let taken = (0..100_000).take_while(|&number| table.take(at(0), host(number), limits, 1) == Room::Taken).count();
+    assert_eq!((taken, table.len()), (HOSTS_MAX, HOSTS_MAX));
+    for number in 0..HOSTS_MAX as u32 {
+        table.settled(host(number), Outcome::CLOSED);
+    }
+    assert_eq!(table.next_at(), Some(at(100)));
+    assert_eq!(table.take(at(500), host(100_000), limits, 1), Room::TableFull);
+    assert_eq!(table.take(at(1_500), host(100_000), limits, 1), Room::Taken);
+}
