@@ -6,7 +6,7 @@ use std::io;
 
 /// What opening a socket of one IP version gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
+pub enum Access {
     /// A raw or a ping socket opens.
     Permitted,
     /// Both are refused for lack of a permission.
@@ -28,7 +28,14 @@ impl PingAccess {
     /// Finds out by opening sockets, which are closed at once.
     #[must_use]
     pub fn detect() -> Self {
-        Self::from_access(access(Domain::IPV4, Protocol::ICMPV4), access(Domain::IPV6, Protocol::ICMPV6))
+        let [v4, v6] = Self::by_version();
+        Self::from_access(v4, v6)
+    }
+
+    /// What opening them gives, for IPv4 and for IPv6.
+    #[must_use]
+    pub fn by_version() -> [Access; 2] {
+        [access(Domain::IPV4, Protocol::ICMPV4), access(Domain::IPV6, Protocol::ICMPV6)]
     }
 
     fn from_access(v4: Access, v6: Access) -> Self {

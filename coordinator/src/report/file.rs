@@ -37,7 +37,7 @@ pub enum ResultFileError {
         why: io::Error,
     },
     /// It failed while it was written. The file that was there is there still.
-    #[error("write the result file {}", shown(.path))]
+    #[error("the result file {} was not written", shown(.path))]
     Write {
         /// The result file.
         path: PathBuf,

@@ -2,15 +2,15 @@
 //!
 //! The rows are walked once to count them, and once more for each list that is not empty. Memory: one row.
 
-use super::facts::{STATES, ScanFacts};
+use super::facts::ScanFacts;
 use super::ranges::{Joiner, Run};
+use super::summary::Summary;
 use super::{Places, Rows, milliseconds};
 use coordinator_core::host::{Host, Place};
 use jiff::Timestamp;
 use protocol::probe::{Cause, Outcome, ProbeKind};
 use serde::Serialize;
 use serde_json::ser::Formatter;
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// What `schema` says: the name and the version of this form. Additions do not change it.
@@ -56,35 +56,16 @@ fn write_scan(layout: &mut Layout<'_>, facts: &ScanFacts) -> io::Result<()> {
 }
 
 fn write_summary(layout: &mut Layout<'_>, facts: &ScanFacts, places: Places) -> io::Result<()> {
-    #[derive(Serialize)]
-    struct Addresses {
-        hosts: u64,
-        silent: u64,
-        not_probed: u64,
-    }
-    #[derive(Serialize)]
-    struct States {
-        open: u64,
-        closed: u64,
-        filtered: u64,
-        up: u64,
-        down: u64,
-    }
-    let counts = &facts.counts;
-    let [open, closed, filtered, up, down] = STATES.map(|state| counts.in_state(state));
-    let not_probed: BTreeMap<_, _> = counts.not_probed().map(|(cause, count)| (cause.as_str(), count)).collect();
-    let Places { hosts, silent, not_probed: unprobed } = places;
+    let summary = Summary::new(facts, places);
     layout.open_member("summary", '{')?;
-    layout.member("targets", &counts.targets())?;
-    layout.member("probed", &counts.probed())?;
-    layout.member("addresses", &Addresses { hosts, silent, not_probed: unprobed })?;
-    layout.member("states", &States { open, closed, filtered, up, down })?;
-    layout.member("not_probed", &not_probed)?;
-    layout.member("single_try", &facts.single_try)?;
-    layout.member("estimated_loss", &facts.estimated_loss)?;
-    // To the millisecond: the rest is noise.
-    let elapsed_s = facts.elapsed.as_secs_f64();
-    layout.member("elapsed_s", &((elapsed_s * 1_000.0).round() / 1_000.0))?;
+    layout.member("targets", &summary.targets)?;
+    layout.member("probed", &summary.probed)?;
+    layout.member("addresses", &summary.addresses)?;
+    layout.member("states", &summary.states)?;
+    layout.member("not_probed", &summary.not_probed)?;
+    layout.member("single_try", &summary.single_try)?;
+    layout.member("estimated_loss", &summary.estimated_loss)?;
+    layout.member("elapsed_s", &summary.elapsed_s)?;
     layout.close('}')
 }
 

@@ -54,6 +54,18 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// An amount of bytes, in powers of a thousand: `512 bytes`, `1.3 KB`, `128 MB`.
+#[must_use]
+pub fn bytes(count: u128) -> String {
+    const UNITS: [(&str, u128); 5] =
+        [("PB", 1_000_000_000_000_000), ("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
+    match UNITS.iter().find(|(_, size)| count >= *size) {
+        None => format!("{count} bytes"),
+        Some((unit, size)) if count < size * 10 => format!("{:.1} {unit}", count as f64 / *size as f64),
+        Some((unit, size)) => format!("{} {unit}", grouped((count + size / 2) / size)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +84,15 @@ mod tests {
         assert_eq!(round_trip(418), "0.42 ms");
         assert_eq!(round_trip(12_345), "12.3 ms");
         assert_eq!(round_trip(250_400), "250 ms");
+    }
+
+    #[test]
+    fn bytes_have_two_digits_or_more() {
+        assert_eq!(bytes(0), "0 bytes");
+        assert_eq!(bytes(999), "999 bytes");
+        assert_eq!(bytes(1_250), "1.2 KB");
+        assert_eq!(bytes(128_000_000), "128 MB");
+        assert_eq!(bytes(u128::from(u64::MAX)), "18,447 PB");
     }
 
     #[test]

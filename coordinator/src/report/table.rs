@@ -1,35 +1,49 @@
-//! The report for people: nmap's table per host, then what there was in all. At most 80 columns wide, long names excepted.
+//! The report for people: nmap's table per host (or the same by port, see `by_port.rs`), then what there was in all. At most 80 columns wide, long names excepted.
 //!
 //! Colours are written always; the caller's `anstream` takes them away where they do not belong: everywhere but
 //! on a terminal, and where `NO_COLOR` is set.
 
 use super::facts::{STATES, ScanFacts};
-use super::json::{first_rtt_us, not_shown};
+use super::json::first_rtt_us;
 use super::quantity::{duration, grouped, round_trip};
-use super::{Places, Rows};
+use super::{Places, Rows, by_port, json};
 use coordinator_core::host::{Host, Place};
 use protocol::port::service_name;
 use protocol::probe::{Outcome, ProbeKind, Reason, State};
 use std::io::{self, Write};
+use std::net::IpAddr;
 
 /// What a terminal shows without being widened.
 const COLUMNS: usize = 80;
 
-const BOLD: &str = "\x1b[1m";
+pub(super) const BOLD: &str = "\x1b[1m";
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
-const PLAIN: &str = "\x1b[0m";
+pub(super) const PLAIN: &str = "\x1b[0m";
+
+/// What of a result is shown, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Only open ports, and hosts that have one. The summary counts everything all the same.
+    pub open_only: bool,
+    /// Grouped by port instead of by host, where ports were asked.
+    pub by_port: bool,
+}
 
 /// Writes every host that gave a sign of life, then the summary.
 ///
 /// # Errors
 /// If `out` cannot be written or the rows cannot be read.
-pub fn write(out: &mut dyn Write, facts: &ScanFacts, rows: &mut dyn Rows) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, facts: &ScanFacts, rows: &mut dyn Rows, view: View) -> io::Result<()> {
+    if view.by_port && asks_ports(facts) {
+        let places = by_port::write(out, facts, rows, view.open_only)?;
+        return write_summary(out, facts, places);
+    }
     let mut places = Places::default();
     rows.for_each(&mut |host| {
         places.add(host);
-        write_host(out, facts, host)
+        write_host(out, facts, host, view.open_only)
     })?;
     if places.hosts > 0 && !asks_ports(facts) {
         writeln!(out)?;
@@ -37,25 +51,28 @@ pub fn write(out: &mut dyn Write, facts: &ScanFacts, rows: &mut dyn Rows) -> io:
     write_summary(out, facts, places)
 }
 
-/// Writes the table of a host; nothing for one that gave no sign of life. Where only `ping` was asked, that is one line.
+/// Writes the table of a host; nothing for one that gave no sign of life, or with `open_only` has no open port. Where only `ping` was asked, that is one line.
 ///
 /// # Errors
 /// If `out` cannot be written.
-pub fn write_host(out: &mut dyn Write, facts: &ScanFacts, host: &Host) -> io::Result<()> {
+pub fn write_host(out: &mut dyn Write, facts: &ScanFacts, host: &Host, open_only: bool) -> io::Result<()> {
     let Place::Host(reason) = host.place() else {
         return Ok(());
     };
     let life = life(host, reason);
     if !asks_ports(facts) {
-        return writeln!(out, "{} is {GREEN}up{PLAIN} ({life})", title(facts, host));
+        return writeln!(out, "{} is {GREEN}up{PLAIN} ({life})", title(facts, host.address));
     }
-    writeln!(out, "{BOLD}portsweep report for {}{PLAIN}", title(facts, host))?;
+    if open_only && host.open.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{BOLD}portsweep report for {}{PLAIN}", title(facts, host.address))?;
     writeln!(out, "Host is {GREEN}up{PLAIN} ({life})")?;
-    let counted: Vec<_> = not_shown(host).map(counted).collect();
+    let counted: Vec<_> = not_shown(host, open_only).into_iter().map(counted).collect();
     if !counted.is_empty() {
         write_list(out, "Not shown: ", &counted)?;
     }
-    write_ports(out, host)?;
+    write_ports(out, host, open_only)?;
     writeln!(out)
 }
 
@@ -98,10 +115,10 @@ fn asks_ports(facts: &ScanFacts) -> bool {
 }
 
 /// The address, with the names that were typed for it before it.
-fn title(facts: &ScanFacts, host: &Host) -> String {
-    match facts.names.get(&host.address).map(Vec::as_slice) {
-        None | Some([]) => host.address.to_string(),
-        Some(names) => format!("{} ({})", names.join(", ").escape_default(), host.address),
+pub(super) fn title(facts: &ScanFacts, address: IpAddr) -> String {
+    match facts.names.get(&address).map(Vec::as_slice) {
+        None | Some([]) => address.to_string(),
+        Some(names) => format!("{} ({address})", names.join(", ").escape_default()),
     }
 }
 
@@ -112,8 +129,26 @@ fn life(host: &Host, reason: Reason) -> String {
     }
 }
 
+/// Outcomes with how many ports have them and have no line of their own.
+pub(super) fn not_shown(host: &Host, open_only: bool) -> Vec<(Outcome, u64)> {
+    if !open_only {
+        return json::not_shown(host).collect();
+    }
+    let mut rest: Vec<_> = host
+        .groups
+        .iter()
+        .map(|group| match group.outcome {
+            Outcome::OPEN => (Outcome::OPEN, u64::from(group.count).saturating_sub(host.open.len() as u64)),
+            outcome => (outcome, u64::from(group.count)),
+        })
+        .filter(|&(_, count)| count > 0)
+        .collect();
+    rest.sort_by_key(|(outcome, _)| !outcome.is_probed());
+    rest
+}
+
 /// `998 closed (conn-refused)`.
-fn counted((outcome, count): (Outcome, u64)) -> String {
+pub(super) fn counted((outcome, count): (Outcome, u64)) -> String {
     let state = match outcome.state() {
         State::NotProbed => "not probed",
         state => state.as_str(),
@@ -127,9 +162,9 @@ fn counted_word(count: u64, one: &str, many: &str) -> String {
 }
 
 /// nmap's columns, as wide as what stands in them.
-fn write_ports(out: &mut dyn Write, host: &Host) -> io::Result<()> {
+fn write_ports(out: &mut dyn Write, host: &Host, open_only: bool) -> io::Result<()> {
     let open = host.open.iter().map(|open| (open.port, Outcome::OPEN));
-    let others = host.groups.iter().flat_map(|group| group.ports.iter().map(|&port| (port, group.outcome)));
+    let others = host.groups.iter().filter(|_| !open_only).flat_map(|group| group.ports.iter().map(|&port| (port, group.outcome)));
     let mut ports: Vec<_> = open.chain(others).collect();
     if ports.is_empty() {
         return Ok(());
@@ -158,7 +193,7 @@ fn write_ports(out: &mut dyn Write, host: &Host) -> io::Result<()> {
     Ok(())
 }
 
-const fn colour(state: State) -> &'static str {
+pub(super) const fn colour(state: State) -> &'static str {
     match state {
         State::Open | State::Up => GREEN,
         State::Closed | State::Down => RED,
@@ -167,7 +202,7 @@ const fn colour(state: State) -> &'static str {
 }
 
 /// Writes `head` and the items with commas, over as many lines as they need.
-fn write_list(out: &mut dyn Write, head: &str, items: &[String]) -> io::Result<()> {
+pub(super) fn write_list(out: &mut dyn Write, head: &str, items: &[String]) -> io::Result<()> {
     let escapes: usize = [YELLOW, PLAIN].iter().map(|code| head.matches(code).count() * code.len()).sum();
     let mut column = head.len() - escapes;
     write!(out, "{head}")?;
@@ -197,7 +232,7 @@ mod tests {
 
     fn plain(facts: &ScanFacts, mut rows: &[Host]) -> String {
         let mut text = Vec::new();
-        write(&mut text, facts, &mut rows).unwrap();
+        write(&mut text, facts, &mut rows, View::default()).unwrap();
         String::from_utf8(anstream::adapter::strip_bytes(&text).into_vec()).unwrap()
     }
 
@@ -206,6 +241,24 @@ mod tests {
         let (facts, rows) = sample::mixed();
         let expected = include_str!("testdata/mixed.txt");
         assert_eq!(plain(&facts, &rows), expected);
+    }
+
+    #[test]
+    fn open_only_leaves_out_other_ports_and_hosts_without_an_open_one() {
+        let (facts, rows) = sample::mixed();
+        let mut text = Vec::new();
+        write(&mut text, &facts, &mut &rows[..], View { open_only: true, by_port: false }).unwrap();
+        let text = String::from_utf8(anstream::adapter::strip_bytes(&text).into_vec()).unwrap();
+        assert!(!text.contains("443/tcp   filtered"), "{text}");
+        let rest = "Not shown: 98 closed (conn-refused), 1 filtered (admin-prohibited),\n  1 not probed (local-limit)\n";
+        assert!(text.contains(rest), "{text}");
+        assert!(text.contains("618 targets: 3 open, 98 closed,"), "the summary counts everything: {text}");
+
+        let (facts, rows) = sample::every_cause();
+        let mut text = Vec::new();
+        write(&mut text, &facts, &mut &rows[..], View { open_only: true, by_port: false }).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains("report for"), "{text}");
     }
 
     #[test]
@@ -240,7 +293,7 @@ mod tests {
     fn colours_frame_states_and_never_shift_columns() {
         let (facts, rows) = sample::mixed();
         let mut text = Vec::new();
-        write(&mut text, &facts, &mut &rows[..]).unwrap();
+        write(&mut text, &facts, &mut &rows[..], View::default()).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("22/tcp    \x1b[32mopen    \x1b[0m ssh"), "{text}");
     }
