@@ -9,6 +9,7 @@ mod judge;
 mod lab;
 mod output;
 mod ping_permission;
+mod rate;
 mod sweep;
 mod world;
 
@@ -22,6 +23,7 @@ fn main() {
     trials.extend(sweep::trials());
     trials.extend(output::trials());
     trials.extend(ping_permission::trials());
+    trials.extend(rate::trials());
     trials.extend(bad_input::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -1,11 +1,13 @@
 //! What can be typed, as clap knows it: pure syntax, with the help that goes with it. Its meaning is in `request.rs`.
 
 use super::CliError;
+use super::pace::{self, Template};
 use super::words::as_typed;
 use clap::builder::styling::Styles;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser};
 use protocol::quote::Quoted;
+use protocol::rate::Rate;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -91,6 +93,15 @@ pub(super) struct Args {
     /// How long a probe waits, 1ms to 10s [default: 900ms]
     #[arg(long, value_name = "TIME", help_heading = "Pace", value_parser = timeout)]
     pub(super) timeout: Option<Duration>,
+    /// The most probes a second, over all hosts; may be below 1 [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Pace", value_parser = pace::rate)]
+    pub(super) rate: Option<Rate>,
+    /// The most probes a second to each host [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Pace", value_parser = pace::rate)]
+    pub(super) per_host_rate: Option<Rate>,
+    /// 0: a probe every 5 min, 1: every 15 s, 2: every 400ms, 4: --timeout 500ms, 5: --timeout 250ms [default: 3]
+    #[arg(short = 'T', value_name = "N", help_heading = "Pace", value_parser = pace::template)]
+    pub(super) template: Option<Template>,
     /// The most probes in flight [default: descriptors - 64, at most 8192]
     #[arg(long, value_name = "N", help_heading = "Pace", value_parser = window)]
     pub(super) window: Option<u32>,

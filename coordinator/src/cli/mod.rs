@@ -8,6 +8,7 @@ mod args;
 mod error;
 mod exit;
 mod names;
+mod pace;
 mod request;
 mod size;
 mod words;

@@ -9,6 +9,7 @@ use protocol::port::{PortSet, default_ports, fast_ports, parse_ports, top_ports}
 use protocol::probe::ProbeKind;
 use protocol::quote::Quoted;
 use protocol::range_set::AddressSet;
+use protocol::rate::Rate;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -38,6 +39,8 @@ pub struct ScanRequest {
     ports: PortSet,
     timeout: Option<Duration>,
     window: Option<u32>,
+    rate: Option<Rate>,
+    per_host_rate: Option<Rate>,
     seed: Option<u64>,
     write: Option<Write>,
     quiet: bool,
@@ -63,7 +66,9 @@ impl ScanRequest {
             return Err(CliError::AllExcluded);
         }
         let slots = u32::from(ping) + ports.len();
-        let size = Size::new(left.len(), slots, args.window, args.timeout);
+        let template = args.template.unwrap_or_default();
+        let (rate, timeout) = (args.rate.or(template.rate), args.timeout.or(template.timeout));
+        let size = Size::new(left.len(), slots, args.window, timeout).paced(slots, rate, args.per_host_rate);
         if size.targets > u128::from(u64::MAX) {
             return Err(CliError::TooLarge { size });
         }
@@ -77,8 +82,10 @@ impl ScanRequest {
             names: reader.found,
             ping,
             ports,
-            timeout: args.timeout,
+            timeout,
             window: args.window,
+            rate,
+            per_host_rate: args.per_host_rate,
             seed: args.seed,
             write,
             quiet: args.quiet,
@@ -155,6 +162,18 @@ impl ScanRequest {
     #[must_use]
     pub fn window(&self) -> Option<u32> {
         self.window
+    }
+
+    /// The budget in packets per second; `None` for no limit.
+    #[must_use]
+    pub fn rate(&self) -> Option<Rate> {
+        self.rate
+    }
+
+    /// The most packets per second to one host; `None` for no limit.
+    #[must_use]
+    pub fn per_host_rate(&self) -> Option<Rate> {
+        self.per_host_rate
     }
 
     /// What the order is made from, at most [`crate::report::facts::SEED_MAX`]; `None` for a random one.

@@ -2,6 +2,7 @@
 
 use super::{CliError, ScanRequest};
 use crate::report::quantity::{duration, grouped};
+use protocol::rate::Rate;
 use std::fmt;
 use std::io::{BufRead, Write};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub struct Size {
     pub addresses: u128,
     /// How many targets: addresses × things asked of each.
     pub targets: u128,
-    /// How long it takes if nothing answers, each target is tried once, and the window is always full.
+    /// How long it takes if nothing answers, each target is tried once, and window or rates are always used up.
     pub estimate: Duration,
 }
 
@@ -34,6 +35,17 @@ impl Size {
         let estimate_ms = targets.saturating_mul(timeout.as_millis()) / window;
         let estimate = Duration::from_millis(u64::try_from(estimate_ms).unwrap_or(u64::MAX));
         Self { addresses, targets, estimate }
+    }
+
+    /// With rates that let it go no faster.
+    pub(super) fn paced(self, slots: u32, rate: Option<Rate>, per_host_rate: Option<Rate>) -> Self {
+        let takes = |targets: u128, rate: Rate| {
+            let ms = targets.saturating_mul(1_000_000_000) / u128::from(rate.micros().max(1));
+            Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+        };
+        let paced = [rate.map(|rate| takes(self.targets, rate)), per_host_rate.map(|rate| takes(slots.into(), rate))];
+        let estimate = paced.into_iter().flatten().fold(self.estimate, Duration::max);
+        Self { estimate, ..self }
     }
 
     /// Whether a scan of this size can be a slip: above 2^24 addresses or 10^9 targets.

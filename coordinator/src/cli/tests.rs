@@ -121,6 +121,36 @@ fn other_options_are_taken() {
 }
 
 #[test]
+fn the_pace_is_what_was_asked_for_and_wins_over_a_template() {
+    let pace = |options: &str| {
+        let request = scan(&format!("{options} 192.0.2.1"));
+        (request.rate().map(|rate| rate.to_string()), request.timeout().map(|timeout| timeout.as_millis()))
+    };
+    let rate = |text: &str| Some(text.to_owned());
+    assert_eq!(pace(""), (None, None));
+    assert_eq!(pace("--rate 0.5"), (rate("0.5"), None));
+    assert_eq!(pace("-T0"), (rate("0.003333"), None));
+    assert_eq!(pace("-T 2"), (rate("2.5"), None));
+    assert_eq!(pace("-T3"), (None, None));
+    assert_eq!(pace("-T5"), (None, Some(250)));
+    assert_eq!(pace("-T2 --rate 10"), (rate("10"), None));
+    assert_eq!(pace("--timeout 1s -T4"), (None, Some(1_000)));
+    let request = scan("--per-host-rate 20 -p 1-100 192.0.2.1");
+    assert_eq!(request.per_host_rate().map(|rate| rate.to_string()), rate("20"));
+    assert_eq!(request.size().estimate.as_millis(), 101 * 50, "100 ports and a ping");
+    assert_eq!(scan("-sn --rate 2.5 192.0.2.0/24").size().estimate.as_millis(), 256 * 400);
+    assert_eq!(
+        refused("-T6 192.0.2.1"),
+        "\"6\" is no value for -T <N>: write a number, 0 (slowest) to 5 (see --help)"
+    );
+    assert_eq!(
+        refused("--rate 0 192.0.2.1"),
+        "\"0\" is no value for --rate <N>: write probes per second, 0.000001 to 1000000000 (see --help)"
+    );
+    assert!(refused("--max-rate 5 192.0.2.1").contains("use --rate N"));
+}
+
+#[test]
 fn lists_are_read_from_files_and_standard_input() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "192.0.2.1 192.0.2.2 # two\r\n192.0.2.9\n").unwrap();

@@ -36,6 +36,9 @@ const WITH_VALUE: &[&str] = &[
     "--exclude-ports",
     "--top-ports",
     "--timeout",
+    "--rate",
+    "--per-host-rate",
+    "-T",
     "--window",
     "--seed",
 ];
@@ -44,11 +47,6 @@ const WITH_VALUE: &[&str] = &[
 const NOT_YET: &[(&str, &str)] = &[
     ("-sL", "nothing but a scan can be asked for"),
     ("--dry-run", "nothing but a scan can be asked for"),
-    ("-T", "use --timeout and --window"),
-    ("--rate", "use --window to limit the probes in flight"),
-    ("--min-rate", "use --window for the probes in flight"),
-    ("--max-rate", "use --window to limit the probes in flight"),
-    ("--per-host-rate", "use --window to limit the probes in flight"),
     ("--passes", "each target is tried once"),
     ("--max-retries", "each target is tried once"),
     ("--discover", "every port of every address is tried"),
@@ -118,8 +116,10 @@ const LACKING: &[(&str, Fit, &str)] = &[
     ("--max-parallelism", Fit::Start, "use --window for the probes in flight"),
     ("--min-hostgroup", Fit::Start, "use --window for the probes in flight"),
     ("--max-hostgroup", Fit::Start, "use --window for the probes in flight"),
-    ("--scan-delay", Fit::Start, "use --window to limit the probes in flight"),
-    ("--max-scan-delay", Fit::Start, "use --window to limit the probes in flight"),
+    ("--scan-delay", Fit::Start, "use --per-host-rate N, in probes a second"),
+    ("--max-scan-delay", Fit::Start, "use --per-host-rate N, in probes a second"),
+    ("--max-rate", Fit::Start, "use --rate N, in probes a second"),
+    ("--min-rate", Fit::Start, "a scan is as fast as it can be: use --window for the probes in flight"),
     ("--port-ratio", Fit::Start, "use --top-ports N"),
     ("--resume", Fit::Start, "a scan cannot be resumed yet: scan again"),
     ("--packet-trace", Fit::Whole, "use tcpdump"),
@@ -209,10 +209,7 @@ fn join(long: &str, value: &OsStr) -> OsString {
 
 fn refuse(word: &str) -> Result<(), CliError> {
     let name = word.split_once('=').map_or(word, |(name, _)| name);
-    let not_yet = NOT_YET.iter().find(|(flag, _)| match *flag {
-        "-T" => name.starts_with(flag),
-        flag => name == flag,
-    });
+    let not_yet = NOT_YET.iter().find(|(flag, _)| *flag == name);
     let lacking = || LACKING.iter().find(|(flag, fit, _)| fits(name, flag, *fit));
     let (yet, instead) = match not_yet {
         Some((_, instead)) => (" yet", instead),
@@ -320,7 +317,7 @@ mod tests {
         ] {
             assert!(refused(word).contains("is not available: "), "{word}");
         }
-        for word in ["-T4", "-T", "-sL", "--rate=5", "--discover", "-oX", "-oG", "-v", "resume", "doctor"] {
+        for word in ["-sL", "--passes=5", "--discover", "-oX", "-oG", "-v", "resume", "doctor"] {
             assert!(refused(word).contains("is not available yet: "), "{word}");
         }
     }

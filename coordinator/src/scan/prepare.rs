@@ -63,12 +63,16 @@ impl Prepared {
         let window = window(request);
         let settings = Settings { dismiss: true, ..Settings::default() }.with_timeout(timeout);
         settings.check(timeout)?;
-        let options = ProbeOptions::new(u32::try_from(timeout.as_millis())?.max(1), window);
+        let options = ProbeOptions {
+            per_host_rate: request.per_host_rate(),
+            ..ProbeOptions::new(u32::try_from(timeout.as_millis())?.max(1), window)
+        };
         let id = ScanId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
         let record = ScanRecord {
             id,
             plan: PlanParts::from(&plan),
             options,
+            rate: request.rate(),
             status: ScanStatus::Running,
             request: request.command().to_owned(),
         };

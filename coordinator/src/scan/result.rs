@@ -14,6 +14,7 @@ use protocol::id::ScanId;
 use protocol::message::PingMethod as Method;
 use protocol::plan::Plan;
 use protocol::probe::ProbeKind;
+use protocol::rate::Rate;
 use std::io;
 use std::net::IpAddr;
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub(super) struct Account {
     started: Timestamp,
     targets: Vec<String>,
     exclude: Vec<String>,
+    rate: Option<f64>,
     names: BTreeMap<IpAddr, Vec<String>>,
 }
 
@@ -42,6 +44,7 @@ impl Account {
             started: wall(),
             targets: request.typed_targets().to_vec(),
             exclude: request.typed_exclude().to_vec(),
+            rate: request.rate().map(Rate::as_per_second),
             names: request.names().clone(),
         }
     }
@@ -67,7 +70,7 @@ impl Account {
             exclude: self.exclude.clone(),
             ports: self.plan.slots().ports().to_string(),
             kinds: self.kinds.clone(),
-            rate: None,
+            rate: self.rate,
             seed: self.plan.seed(),
             plan: self.plan.digest().to_string(),
             names: self.names.clone(),

@@ -144,6 +144,7 @@ impl World {
             id: SCAN,
             plan: PlanParts::from(&self.plan),
             options,
+            rate: None,
             status: ScanStatus::Running,
             request: String::new(),
         }

@@ -89,6 +89,17 @@ impl Host {
         packets::read_counted(&self.count_listing()?, Some(parse(address)?))
     }
 
+    /// Counts the TCP connections to `address` that begin faster than `rate` (`500/second`, `150/minute`) and `burst` at once allow.
+    pub fn count_excess(&self, address: &str, rate: &str, burst: u32) -> anyhow::Result<()> {
+        self.nft(&packets::counting_excess(parse(address)?, rate, burst))
+    }
+
+    /// How many began too fast, of all that [`count_excess`](Self::count_excess) looks at.
+    pub fn excess(&self) -> anyhow::Result<u64> {
+        let listing = self.admin("nft", &["-j", "list", "chain", "inet", "lab", "pace"], "")?;
+        Ok(packets::read_counted(&listing, None)?.tcp)
+    }
+
     /// A program to run in this host.
     #[must_use]
     pub fn command(&self, program: &Path) -> Command<'_> {

@@ -39,6 +39,17 @@ pub(super) fn counting(address: IpAddr) -> String {
     )
 }
 
+/// Commands that count the first packets of TCP connections to `address` that come faster than `rate` (`500/second`,
+/// `150/minute`) and `burst` at once allow: a token bucket in the kernel, which sees every interval.
+pub(super) fn counting_excess(address: IpAddr, rate: &str, burst: u32) -> String {
+    format!(
+        "add chain inet lab pace {{ type filter hook prerouting priority -290 ; }}\n\
+         add rule inet lab pace {} tcp flags & (syn | ack) == syn limit rate over {rate} burst {burst} packets \
+         counter comment \"tcp {address}\"\n",
+        destination(address)
+    )
+}
+
 /// A command that drops what is sent to `ports` (`80`, `8000-8003`) of `address`.
 pub(super) fn silent_ports(address: IpAddr, ports: &str) -> String {
     format!("add rule inet lab admit {} tcp dport {ports} drop\n", destination(address))

@@ -33,7 +33,7 @@ fn quick(_: Target) -> Option<(Outcome, Duration)> {
 enum Event {
     Timer,
     Settles(Settled),
-    Says(CoordinatorMessage),
+    Says(Box<CoordinatorMessage>),
 }
 
 struct Lab {
@@ -186,7 +186,7 @@ impl Lab {
             AgentMessage::Hello(_) | AgentMessage::Leaving => return,
         };
         if self.answers {
-            self.at(self.now, Event::Says(answer));
+            self.at(self.now, Event::Says(Box::new(answer)));
         }
     }
 
@@ -224,7 +224,7 @@ impl Lab {
                     *self.in_flight.entry(address).or_default() -= 1;
                     self.input(Input::Settled(vec![settled]));
                 }
-                Event::Says(message) => self.says(message),
+                Event::Says(message) => self.says(*message),
             }
             let idle = self.agent.leases.is_empty() && self.agent.in_flight.is_empty();
             if idle && self.events.first_key_value().is_none_or(|((at, _), _)| *at > self.now) {

@@ -344,8 +344,9 @@ impl Pending {
 }
 
 fn control(scan: ScanId, running: &Scan) -> Control {
+    // One agent: the whole budget is its share.
     let (version, run) = if running.stops_at().is_some() { (2, Run::Stop) } else { (1, Run::Go) };
-    Control { scan, version, run, exclude: protocol::range_set::AddressSet::new(), share: None }
+    Control { scan, version, run, exclude: protocol::range_set::AddressSet::new(), share: running.rate }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use protocol::id::{Epoch, InstanceId};
 use protocol::message::ProbeOptions;
 use protocol::plan::{Cohort, Plan};
 use protocol::probe::Outcome;
+use protocol::rate::Rate;
 use protocol::time::Time;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Resumed {
 pub(super) struct Scan {
     pub(super) plan: Plan,
     pub(super) options: ProbeOptions,
+    /// The budget over all agents.
+    pub(super) rate: Option<Rate>,
     pub(super) progress: Progress,
     pub(super) finishing: bool,
     open: BTreeMap<u64, Open>,
@@ -58,6 +61,7 @@ impl Scan {
         Some(Self {
             plan,
             options: record.options,
+            rate: record.rate,
             progress,
             finishing: false,
             open: BTreeMap::new(),

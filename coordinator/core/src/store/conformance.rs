@@ -32,7 +32,7 @@ fn record() -> ScanRecord {
     let addresses = RankedRanges::try_from(&addresses).expect("two addresses");
     let plan = PlanParts { addresses, slots: Slots::new(false, (1..=10).collect()), seed: 5 };
     let options = ProbeOptions::new(900, 64);
-    ScanRecord { id: SCAN, plan, options, status: ScanStatus::Running, request: "{}".into() }
+    ScanRecord { id: SCAN, plan, options, rate: None, status: ScanStatus::Running, request: "{}".into() }
 }
 
 fn agent(name: &str) -> AgentFacts {

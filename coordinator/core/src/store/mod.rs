@@ -16,6 +16,7 @@ pub mod memory;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{Finding, PingMethod, ProbeOptions};
 use protocol::plan::PlanParts;
+use protocol::rate::Rate;
 use serde::{Deserialize, Serialize};
 
 /// How far a scan is.
@@ -54,6 +55,9 @@ pub struct ScanRecord {
     pub plan: PlanParts,
     /// How its probes are made.
     pub options: ProbeOptions,
+    /// Its budget over all agents, in packets per second; `None` where only windows and caps limit.
+    #[serde(default)]
+    pub rate: Option<Rate>,
     /// How far it is.
     pub status: ScanStatus,
     /// What the request was, for reports and `resume`; opaque to the core.
