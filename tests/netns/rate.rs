@@ -77,7 +77,9 @@ fn scan_rate() -> anyhow::Result<()> {
     // It is reached as well: else nothing was proved.
     ensure!(fullest >= RATE / 10, "the fullest tenth of a second had {fullest} SYNs");
     let mut sending = readings.iter().filter(|reading| (1..PORTS).contains(&reading.count));
-    let (Some(first), Some(last)) = (sending.next(), sending.next_back()) else { anyhow::bail!("no reading fell into the scan") };
+    let (Some(first), Some(last)) = (sending.next(), sending.next_back()) else {
+        anyhow::bail!("no reading fell into the scan")
+    };
     let mean = (last.count - first.count) as f64 / (last.ended - first.begun).as_secs_f64();
     ensure!(mean >= 0.9 * RATE as f64, "only {mean:.1} SYNs a second");
 

@@ -47,7 +47,9 @@ const TEMPLATES: [Template; 6] = [
 /// Reads what follows `-T`.
 pub(super) fn template(text: &str) -> Result<Template, String> {
     let number = text.parse::<usize>().ok().filter(|_| text.len() == 1);
-    number.and_then(|number| TEMPLATES.get(number).copied()).ok_or_else(|| "write a number, 0 (slowest) to 5".to_owned())
+    number
+        .and_then(|number| TEMPLATES.get(number).copied())
+        .ok_or_else(|| "write a number, 0 (slowest) to 5".to_owned())
 }
 
 /// Reads a rate: `500`, `0.5`; packets per second.
@@ -90,7 +92,8 @@ mod tests {
         assert_eq!(rate("500"), Ok(Rate::per_second(500)));
         assert_eq!(rate("0.5"), Ok(Rate::from_micros(500_000)));
         assert_eq!(rate("1000000000"), Ok(Rate::MOST));
-        for wrong in ["", "0", "0.0000001", "-1", "+1", "1e3", "inf", "NaN", "1000000001", "1.2.3", "fast", "1k", "٣"] {
+        for wrong in ["", "0", "0.0000001", "-1", "+1", "1e3", "inf", "NaN", "1000000001", "1.2.3", "fast", "1k", "٣"]
+        {
             assert!(rate(wrong).is_err(), "{wrong}");
         }
     }
