@@ -1,6 +1,7 @@
 //! What can be typed, as clap knows it: pure syntax, with the help that goes with it. Its meaning is in `request.rs`.
 
 use super::CliError;
+use super::output::{self, Format, Group};
 use super::pace::{self, Template};
 use super::words::as_typed;
 use clap::builder::styling::Styles;
@@ -17,6 +18,12 @@ use std::time::Duration;
 const ABOUT: &str = "Scans addresses and ports that you are authorised to scan, and says what it could not see.";
 
 const EXAMPLES: &str = "\
+Commands (as the first word):
+  scan                Scan from here; the same without this word
+  doctor              Say what bears on scanning from this machine
+  completions SHELL   Print a completion script for a shell
+  man                 Print the manual page
+
 Examples:
   portsweep 127.0.0.1                            1,000 ports of this machine
   portsweep -f tcp -f ping -ip 127.0.0.1 -w FILE the same, with a JSON result
@@ -34,7 +41,7 @@ everywhere, 130 interrupted.";
     name = "portsweep",
     version,
     about = ABOUT,
-    override_usage = "portsweep [scan] [OPTIONS] [SPEC]...",
+    override_usage = "portsweep [scan] [OPTIONS] [SPEC]...\n       portsweep COMMAND [--help]",
     after_help = EXAMPLES,
     term_width = 80,
     styles = Styles::plain(),
@@ -116,9 +123,24 @@ pub(super) struct Args {
     /// Write the result as JSON, - is standard output [default: none]
     #[arg(short = 'w', value_name = "FILE", help_heading = "Output")]
     pub(super) write: Option<PathBuf>,
-    /// Print no results [default: tables on a terminal, lines as 192.0.2.1:22 in a pipe]
+    /// What to print: table, lines (192.0.2.1:22) or jsonl [default: table on a terminal, lines in a pipe]
+    #[arg(short = 'o', value_name = "FORM", help_heading = "Output", value_parser = output::format)]
+    pub(super) format: Option<Format>,
+    /// Group the table by host or port [default: host]
+    #[arg(long, value_name = "GROUP", help_heading = "Output", value_parser = output::group)]
+    pub(super) by: Option<Group>,
+    /// Show only open ports [default: also what few ports share]
+    #[arg(long, help_heading = "Output")]
+    pub(super) open: bool,
+    /// Say what would be scanned, and send nothing; also -sL
+    #[arg(long, help_heading = "Output")]
+    pub(super) dry_run: bool,
+    /// Print no results and no progress [default: both]
     #[arg(short, long, help_heading = "Output")]
     pub(super) quiet: bool,
+    /// Tell more on standard error; twice for still more [default: warnings]
+    #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
+    pub(super) verbose: u8,
     /// Print this help
     #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
     help: Option<bool>,
@@ -144,10 +166,15 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Parsed, CliError> {
     let words = std::iter::once("portsweep".into()).chain(words);
     match Args::try_parse_from(words) {
         Ok(args) => Ok(Parsed::Args(Box::new(args))),
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            Ok(Parsed::Print(as_typed(&error.render().to_string())))
-        }
-        Err(error) => Err(CliError::Syntax(one_line(&error))),
+        Err(error) => refused(&error).map(Parsed::Print),
+    }
+}
+
+/// What clap has to say instead of what was asked for: a text to print, or one line of why not.
+pub(super) fn refused(error: &clap::Error) -> Result<String, CliError> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(as_typed(&error.render().to_string())),
+        _ => Err(CliError::Syntax(one_line(error))),
     }
 }
 

@@ -42,6 +42,9 @@ pub enum CliError {
     /// An exclusion.
     #[error("--exclude {0}")]
     Exclude(AddressError),
+    /// Two flags that each say what standard output is to be.
+    #[error("{0} and {1} ask for different outputs: drop one of them")]
+    TwoOutputs(&'static str, &'static str),
     /// Ports.
     #[error("-p {0}")]
     Ports(PortError),

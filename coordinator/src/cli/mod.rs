@@ -5,9 +5,11 @@
 //! `names` looks names up. What comes out is checked: nothing later has to ask whether it makes sense.
 
 mod args;
+mod commands;
 mod error;
 mod exit;
 mod names;
+mod output;
 mod pace;
 mod request;
 mod size;
@@ -22,6 +24,7 @@ use std::io::Read;
 pub use error::CliError;
 pub use exit::ExitCode;
 pub use names::{LookUp, NameError, SystemNames};
+pub use output::{Format, Output};
 pub use request::{ScanRequest, Write};
 pub use size::{Size, confirm};
 
@@ -33,6 +36,8 @@ pub enum Invocation {
     Print(String),
     /// A scan from here.
     Scan(Box<ScanRequest>),
+    /// What bears on scanning from this machine.
+    Doctor,
 }
 
 /// Finds out what a command line asks for. `words` are what came after the program's name. `stdin` is read for
@@ -46,6 +51,9 @@ pub fn parse(
     names: &dyn LookUp,
 ) -> Result<Invocation, CliError> {
     let typed: Vec<_> = words.into_iter().collect();
+    if typed.first().is_some_and(commands::is_command) {
+        return commands::parse(typed);
+    }
     let command = words::command_line(&typed);
     let args = match args::parse(words::split(typed)?)? {
         args::Parsed::Args(args) => args,

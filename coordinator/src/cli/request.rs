@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::names::{self, LookUp, Role, Rules};
+use super::output::Output;
 use super::{CliError, Size};
 use crate::report::quantity::grouped;
 use protocol::address::{AddressClass, ListError, TargetItem, TargetListParser, parse_targets};
@@ -42,8 +43,8 @@ pub struct ScanRequest {
     rate: Option<Rate>,
     per_host_rate: Option<Rate>,
     seed: Option<u64>,
-    write: Option<Write>,
-    quiet: bool,
+    output: Output,
+    dry_run: bool,
     yes: bool,
     size: Size,
     notices: Vec<String>,
@@ -53,6 +54,7 @@ impl ScanRequest {
     /// Gives what was typed its meaning. Reads the files that are named, `stdin` for `-`, and looks names up.
     pub(super) fn new(args: Args, command: String, stdin: &mut dyn Read, names: &dyn LookUp) -> Result<Self, CliError> {
         let (ping, tcp) = kinds(&args)?;
+        let output = Output::new(&args, tcp)?;
         let ports = if tcp { ports(&args)? } else { PortSet::new() };
         let rules = Rules { prefer_v6: args.prefer_v6, all: args.resolve_all };
         let mut reader = Reader { stdin: Some(stdin), names, rules, found: BTreeMap::new() };
@@ -72,7 +74,6 @@ impl ScanRequest {
         if size.targets > u128::from(u64::MAX) {
             return Err(CliError::TooLarge { size });
         }
-        let write = args.write.map(|path| if path == Path::new("-") { Write::Stdout } else { Write::File(path) });
         Ok(Self {
             command,
             targets: left,
@@ -87,8 +88,8 @@ impl ScanRequest {
             rate,
             per_host_rate: args.per_host_rate,
             seed: args.seed,
-            write,
-            quiet: args.quiet,
+            output,
+            dry_run: args.dry_run,
             yes: args.yes,
             size,
             notices,
@@ -185,13 +186,19 @@ impl ScanRequest {
     /// Where the JSON goes, if anywhere.
     #[must_use]
     pub fn write(&self) -> Option<&Write> {
-        self.write.as_ref()
+        self.output.write.as_ref()
     }
 
-    /// Whether standard output stays silent. (`-w -` puts the JSON there nevertheless.)
+    /// What goes to standard output, and how much is told beside it.
     #[must_use]
-    pub fn quiet(&self) -> bool {
-        self.quiet
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Whether it is only to be said what would be scanned: nothing may be sent.
+    #[must_use]
+    pub fn dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// Whether `--yes` was typed.

@@ -116,8 +116,40 @@ fn other_options_are_taken() {
     let request = scan("--timeout 100ms --window 5 --seed 7 -q --yes -w - 192.0.2.1");
     assert_eq!(request.timeout(), Some(std::time::Duration::from_millis(100)));
     assert_eq!((request.window(), request.seed()), (Some(5), Some(7)));
-    assert!(request.quiet() && request.yes());
+    assert!(request.output().quiet && request.yes());
     assert_eq!(request.write(), Some(&Write::Stdout));
+}
+
+#[test]
+fn the_output_is_what_was_asked_for() {
+    let output = |options: &str| scan(&format!("{options} 192.0.2.1")).output().clone();
+    let plain = output("");
+    assert_eq!(
+        (plain.format, plain.open_only, plain.by_port, plain.quiet, plain.verbosity),
+        (None, false, false, false, 0)
+    );
+    for (options, format) in [("-o jsonl", Format::Jsonl), ("-olines", Format::Lines), ("-o=table", Format::Table)] {
+        assert_eq!(output(options).format, Some(format), "{options}");
+    }
+    let grouped = output("--open --by port -vv");
+    assert_eq!((grouped.format, grouped.by_port), (Some(Format::Table), true), "also in a pipe");
+    assert!(grouped.open_only && grouped.verbosity == 2);
+    assert!(!output("--by host").by_port);
+    assert!(scan("-sL 192.0.2.1").dry_run() && scan("--dry-run 192.0.2.1").dry_run());
+
+    assert_eq!(
+        refused("-o xml 192.0.2.1"),
+        "\"xml\" is no value for -o <FORM>: write table, lines or jsonl; the result as one JSON is -w FILE (see --help)"
+    );
+    assert!(refused("--by name 192.0.2.1").contains("write host or port"));
+    for both in ["-w - -o jsonl", "-q -o lines", "--by port -o jsonl"] {
+        assert!(
+            refused(&format!("{both} 192.0.2.1")).contains("ask for different outputs: drop one of them"),
+            "{both}"
+        );
+    }
+    assert!(refused("-sn --open 192.0.2.1").starts_with("--open is for tcp"));
+    assert!(refused("-sn --by port 192.0.2.1").starts_with("--by port is for tcp"));
 }
 
 #[test]
@@ -139,10 +171,7 @@ fn the_pace_is_what_was_asked_for_and_wins_over_a_template() {
     assert_eq!(request.per_host_rate().map(|rate| rate.to_string()), rate("20"));
     assert_eq!(request.size().estimate.as_millis(), 101 * 50, "100 ports and a ping");
     assert_eq!(scan("-sn --rate 2.5 192.0.2.0/24").size().estimate.as_millis(), 256 * 400);
-    assert_eq!(
-        refused("-T6 192.0.2.1"),
-        "\"6\" is no value for -T <N>: write a number, 0 (slowest) to 5 (see --help)"
-    );
+    assert_eq!(refused("-T6 192.0.2.1"), "\"6\" is no value for -T <N>: write a number, 0 (slowest) to 5 (see --help)");
     assert_eq!(
         refused("--rate 0 192.0.2.1"),
         "\"0\" is no value for --rate <N>: write probes per second, 0.000001 to 1000000000 (see --help)"
@@ -257,6 +286,47 @@ fn a_slip_is_one_clear_line() {
         assert!(text.contains("no value for --window <N>: write a whole number, 1 to 4294967295"), "{text}");
     }
     assert!(refused("--seed 9007199254740992 192.0.2.1").contains("9007199254740991"));
+}
+
+#[test]
+fn other_commands_are_the_first_word_only() {
+    assert!(matches!(invocation("doctor", ""), Ok(Invocation::Doctor)));
+    for wrong in ["doctor 192.0.2.1", "doctor --fast", "completions", "completions csh", "man 3"] {
+        refused(wrong);
+    }
+    assert!(refused("completions csh").contains("write bash, zsh, fish, elvish or powershell"));
+    // Elsewhere they are names, and nobody has these.
+    for name in ["scan doctor", "192.0.2.1 man", "-p 22 completions"] {
+        assert!(refused(name).contains("no address"), "{}", refused(name));
+    }
+    for command in ["doctor", "completions", "man"] {
+        let Ok(Invocation::Print(help)) = invocation(&format!("{command} --help"), "") else { panic!("{command}") };
+        assert!(help.contains(&format!("Usage: portsweep {command}")), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_have_the_options_as_they_are_typed() {
+    let print = |line: &str| match invocation(line, "") {
+        Ok(Invocation::Print(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    };
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = print(&format!("completions {shell}"));
+        assert!(script.contains("doctor") && script.contains("timeout"), "{shell}");
+        for single in ["--iL", "--sn", "--Pn", "--ip"] {
+            let wrong = script.match_indices(single).any(|(at, _)| {
+                !script[at + single.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '-')
+            });
+            assert!(!wrong, "{shell}: {single}");
+        }
+    }
+    assert!(print("completions bash").contains(" -iL "));
+    assert!(print("completions fish").contains("-o iL "));
+    let page = print("man");
+    assert!(page.contains(r"\fB\-iL\fR") && page.contains(r"\-\-timeout"), "{page}");
+    assert!(!page.contains(r"\-\-iL"), "{page}");
 }
 
 #[test]

@@ -18,6 +18,12 @@ const SINGLE_DASH: &[(&str, &str, Value)] = &[
     ("-P0", "--Pn", Value::None),
 ];
 
+/// nmap's words that are the same as one of ours.
+const SAME: &[(&str, &str)] = &[("-sL", "--dry-run")];
+
+/// How `-o` can be typed: with what follows it attached it looks like nmap's `-oX`.
+const OUTPUTS: &[&str] = &["-o", "-otable", "-olines", "-ojsonl"];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Value {
     None,
@@ -29,6 +35,8 @@ const WITH_VALUE: &[&str] = &[
     "-f",
     "-p",
     "-w",
+    "-o",
+    "--by",
     "--ip",
     "--iL",
     "--exclude",
@@ -45,22 +53,14 @@ const WITH_VALUE: &[&str] = &[
 
 /// What will be offered and is not yet: never passed over.
 const NOT_YET: &[(&str, &str)] = &[
-    ("-sL", "nothing but a scan can be asked for"),
-    ("--dry-run", "nothing but a scan can be asked for"),
     ("--passes", "each target is tried once"),
     ("--max-retries", "each target is tried once"),
     ("--discover", "every port of every address is tried"),
-    ("--open", "in a pipe, only open ports are printed"),
-    ("--by", "in a pipe, each line is an address and a port"),
-    ("-o", "use -w FILE for JSON"),
     ("-oX", "use -w FILE for JSON"),
     ("-oG", "use -w FILE for JSON, or a pipe for lines"),
     ("-oN", "use -w FILE for JSON"),
     ("-oA", "use -w FILE for JSON"),
     ("-oJ", "use -w FILE for JSON"),
-    ("-v", "leave it out"),
-    ("-vv", "leave it out"),
-    ("--verbose", "leave it out"),
     ("--state", "a scan cannot be resumed, so nothing is kept"),
     ("--no-state", "leave it out, nothing is kept"),
     ("--keep", "leave it out, nothing is kept"),
@@ -100,7 +100,7 @@ const LACKING: &[(&str, Fit, &str)] = &[
     ("-iR", Fit::Start, "name the targets that you may scan"),
     ("-iflist", Fit::Start, "use `ip address` and `ip route`"),
     ("--iflist", Fit::Start, "use `ip address` and `ip route`"),
-    ("-o", Fit::Start, "use -w FILE for JSON"),
+    ("-o", Fit::Start, "use -o table, lines or jsonl, or -w FILE for JSON"),
     ("-r", Fit::Whole, "the order is always shuffled: use --seed to have the same one again"),
     ("--randomize-hosts", Fit::Whole, "the order is always shuffled: leave it out"),
     ("-R", Fit::Whole, "addresses are not looked up: leave it out"),
@@ -140,8 +140,7 @@ enum Fit {
 }
 
 /// Commands that are not carried out yet.
-const COMMANDS_NOT_YET: &[&str] =
-    &["resume", "serve", "login", "scans", "agents", "agent", "token", "doctor", "health", "completions", "man"];
+const COMMANDS_NOT_YET: &[&str] = &["resume", "serve", "login", "scans", "agents", "agent", "token", "health"];
 
 /// Makes words that clap knows. A leading `scan` goes: it is what no command means.
 pub(super) fn split(words: Vec<OsString>) -> Result<Vec<OsString>, CliError> {
@@ -181,6 +180,10 @@ pub(super) fn split(words: Vec<OsString>) -> Result<Vec<OsString>, CliError> {
             });
             continue;
         }
+        if let Some((_, ours)) = SAME.iter().find(|(typed, _)| *typed == text) {
+            split.push(ours.into());
+            continue;
+        }
         refuse(text)?;
         let takes_next = WITH_VALUE.contains(&text);
         split.push(word);
@@ -209,6 +212,9 @@ fn join(long: &str, value: &OsStr) -> OsString {
 
 fn refuse(word: &str) -> Result<(), CliError> {
     let name = word.split_once('=').map_or(word, |(name, _)| name);
+    if OUTPUTS.contains(&name) {
+        return Ok(());
+    }
     let not_yet = NOT_YET.iter().find(|(flag, _)| *flag == name);
     let lacking = || LACKING.iter().find(|(flag, fit, _)| fits(name, flag, *fit));
     let (yet, instead) = match not_yet {
@@ -235,6 +241,25 @@ pub(super) fn as_typed(text: &str) -> String {
         // In the list of options, the column of what follows stays.
         text = text.replace(&format!("      {long}"), &format!("       {typed}"));
         text = text.replace(&format!("'{long}"), &format!("'{typed}"));
+    }
+    text
+}
+
+/// Writes single-dash words as they are typed into a script or a page that clap's companions made.
+pub(super) fn single_dashes(text: &str) -> String {
+    let mut text = text.to_owned();
+    for (typed, long, _) in SINGLE_DASH {
+        let name = long.trim_start_matches('-');
+        // fish has a word of its own for options with one dash.
+        text = text.replace(&format!(" -l {name} "), &format!(" -o {name} "));
+        let mut parts = text.split(long);
+        let mut joined = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let goes_on = part.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
+            joined += if goes_on { long } else { typed };
+            joined += part;
+        }
+        text = joined;
     }
     text
 }
@@ -282,6 +307,9 @@ mod tests {
         assert_eq!(after(&["-p-", "-p22", "-F", "-w", "-"]), os(&["-p-", "-p22", "-F", "-w", "-"]));
         assert_eq!(after(&["-ip"]), os(&["--ip"]), "clap says that a value is missing");
         assert_eq!(after(&["help"]), os(&["--help"]));
+        let words = ["-sL", "-o", "jsonl", "-ojsonl", "-o=lines", "-vv", "--by", "-x"];
+        let expected = ["--dry-run", "-o", "jsonl", "-ojsonl", "-o=lines", "-vv", "--by", "-x"];
+        assert_eq!(after(&words), os(&expected));
     }
 
     #[test]
@@ -317,7 +345,7 @@ mod tests {
         ] {
             assert!(refused(word).contains("is not available: "), "{word}");
         }
-        for word in ["-sL", "--passes=5", "--discover", "-oX", "-oG", "-v", "resume", "doctor"] {
+        for word in ["--passes=5", "--discover", "-oX", "-oG", "resume", "serve"] {
             assert!(refused(word).contains("is not available yet: "), "{word}");
         }
     }

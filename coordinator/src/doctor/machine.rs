@@ -26,9 +26,10 @@ impl Machine {
     /// Looks at this machine.
     #[must_use]
     pub fn read() -> Self {
-        let connects = [Domain::IPV4, Domain::IPV6]
-            .map(|domain| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).is_ok());
-        let [ports, buffer_bytes_max, conntrack] = ["ipv4", "core", "netfilter"].map(|part| Path::new("/proc/sys/net").join(part));
+        let connects =
+            [Domain::IPV4, Domain::IPV6].map(|domain| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).is_ok());
+        let [ports, buffer_bytes_max, conntrack] =
+            ["ipv4", "core", "netfilter"].map(|part| Path::new("/proc/sys/net").join(part));
         Self {
             descriptors: rlimit::Resource::NOFILE.get().ok(),
             connects,

@@ -120,7 +120,11 @@ fn connects([v4, v6]: [bool; 2]) -> Finding {
         (false, true) => Finding::fine(SUBJECT, "IPv6; this machine has no IPv4".to_owned()),
         (false, false) => Finding {
             verdict: Verdict::Stop,
-            ..Finding::warn(SUBJECT, "no socket can be opened".to_owned(), "run it outside the sandbox that forbids sockets")
+            ..Finding::warn(
+                SUBJECT,
+                "no socket can be opened".to_owned(),
+                "run it outside the sandbox that forbids sockets",
+            )
         },
     }
 }
@@ -210,10 +214,16 @@ ok    conntrack       120 of 262,144 entries used
         let lacking: [(Machine, &str); 6] = [
             (Machine { descriptors: Some((256, 1_024)), ..good() }, "mend: ulimit -Hn 16384"),
             (Machine { descriptors: None, ..good() }, "mend: ulimit -Hn 16384"),
-            (Machine { pings: [Access::Refused, Access::Absent], ..good() }, "mend: sysctl -w net.ipv4.ping_group_range="),
+            (
+                Machine { pings: [Access::Refused, Access::Absent], ..good() },
+                "mend: sysctl -w net.ipv4.ping_group_range=",
+            ),
             (Machine { ports: Some((60_000, 60_999)), ..good() }, "mend: sysctl -w net.ipv4.ip_local_port_range="),
             (Machine { buffer_bytes_max: Some(212_992), ..good() }, "mend: sysctl -w net.core.rmem_max="),
-            (Machine { conntrack: Some((60_000, 65_536)), ..good() }, "mend: sysctl -w net.netfilter.nf_conntrack_max="),
+            (
+                Machine { conntrack: Some((60_000, 65_536)), ..good() },
+                "mend: sysctl -w net.netfilter.nf_conntrack_max=",
+            ),
         ];
         for (machine, mend) in lacking {
             let (text, stops) = told(&machine);
@@ -224,11 +234,13 @@ ok    conntrack       120 of 262,144 entries used
 
     #[test]
     fn what_lets_no_scan_be_made_stops() {
-        for machine in [Machine { descriptors: Some((8, 8)), ..good() }, Machine { connects: [false, false], ..good() }] {
+        for machine in [Machine { descriptors: Some((8, 8)), ..good() }, Machine { connects: [false, false], ..good() }]
+        {
             let (text, stops) = told(&machine);
             assert!(text.contains("STOP  ") && stops, "{text}");
         }
-        let (text, stops) = told(&Machine { connects: [true, false], pings: [Access::Permitted, Access::Absent], ..good() });
+        let (text, stops) =
+            told(&Machine { connects: [true, false], pings: [Access::Permitted, Access::Absent], ..good() });
         assert!(!text.contains("warn") && !stops, "a machine without IPv6 is a good one: {text}");
     }
 

@@ -1,6 +1,6 @@
 //! The report for people, grouped by port: which addresses have it open, closed or filtered.
 //!
-//! It shows what the table per host shows, turned round. The rows are walked once to count what stands under each port, then
+//! It shows what the table per host shows, turned round: open ports, and other outcomes that few addresses of a port share. The rows are walked once to count what stands under each port, then
 //! once for each batch of ports whose lines fit in memory together; a port that alone is too much for that is written as it
 //! is walked.
 
@@ -9,7 +9,7 @@ use super::facts::ScanFacts;
 use super::quantity::round_trip;
 use super::table::{self, BOLD, PLAIN};
 use super::{Places, quantity::grouped};
-use coordinator_core::host::{Host, Place};
+use coordinator_core::host::{Host, PORTS_NAMED_MAX, Place};
 use protocol::port::service_name;
 use protocol::probe::{Outcome, ProbeKind};
 use std::collections::BTreeMap;
@@ -37,7 +37,12 @@ struct Line {
 }
 
 /// Writes every port that a host has named, and the hosts under it; returns in which lists the addresses stand.
-pub(super) fn write(out: &mut dyn Write, facts: &ScanFacts, rows: &mut dyn Rows, open_only: bool) -> io::Result<Places> {
+pub(super) fn write(
+    out: &mut dyn Write,
+    facts: &ScanFacts,
+    rows: &mut dyn Rows,
+    open_only: bool,
+) -> io::Result<Places> {
     write_batches(out, facts, rows, open_only, BATCH_LINES_MAX)
 }
 
@@ -67,7 +72,9 @@ fn write_batches(
     while ports.peek().is_some() {
         let mut batch = BTreeMap::new();
         let mut size = 0;
-        while let Some((port, heading)) = ports.next_if(|(_, heading)| batch.is_empty() || size + heading.lines() <= lines_max) {
+        while let Some((port, heading)) =
+            ports.next_if(|(_, heading)| batch.is_empty() || size + heading.lines() <= lines_max)
+        {
             size += heading.lines();
             batch.insert(*port, heading);
         }
@@ -91,14 +98,16 @@ fn write_batch(
     if let (1, Some((&port, heading))) = (batch.len(), batch.first_key_value()) {
         heading.write(out, port)?;
         rows.for_each(&mut |host| {
-            let fitting = lines(host, open_only).into_iter().filter(|line| line.port == port);
+            let fitting =
+                lines(host, open_only).into_iter().filter(|line| line.port == port && heading.shows(line.outcome));
             fitting.into_iter().try_for_each(|line| line.write(out, facts, heading))
         })?;
         return writeln!(out);
     }
     let mut kept = Vec::new();
     rows.for_each(&mut |host| {
-        kept.extend(lines(host, open_only).into_iter().filter(|line| batch.contains_key(&line.port)));
+        let shown = |line: &Line| batch.get(&line.port).is_some_and(|heading| heading.shows(line.outcome));
+        kept.extend(lines(host, open_only).into_iter().filter(shown));
         Ok(())
     })?;
     // Stable: under each port the addresses stay in their order.
@@ -131,8 +140,14 @@ fn lines(host: &Host, open_only: bool) -> Vec<Line> {
 impl Heading {
     const ADDRESS: &str = "ADDRESS";
 
+    /// Whether the addresses with an outcome have lines, rather than being counted alone.
+    fn shows(&self, outcome: Outcome) -> bool {
+        let few = |count: &u64| *count <= PORTS_NAMED_MAX as u64;
+        outcome == Outcome::OPEN || self.counts.get(&outcome).is_some_and(few)
+    }
+
     fn lines(&self) -> u64 {
-        self.counts.values().sum()
+        self.counts.iter().filter(|(outcome, _)| self.shows(**outcome)).map(|(_, count)| count).sum()
     }
 
     fn width(&self) -> usize {
@@ -148,6 +163,9 @@ impl Heading {
             states.into_iter().map(|(state, count)| format!("{} {state}", grouped(u128::from(count)))).collect();
         let service = service_name(port).unwrap_or("unknown");
         writeln!(out, "{BOLD}{port}/{} {service}{PLAIN}: {}", ProbeKind::Tcp, states.join(", "))?;
+        if self.lines() == 0 {
+            return Ok(());
+        }
         writeln!(out, "{BOLD}{:width$} STATE    REASON           TIME{PLAIN}", Self::ADDRESS, width = self.width())
     }
 }
@@ -168,7 +186,7 @@ impl Line {
 mod tests {
     use super::super::sample;
     use super::*;
-    use coordinator_core::host::Host;
+    use protocol::probe::Slot;
 
     fn plain(facts: &ScanFacts, mut rows: &[Host], open_only: bool, lines_max: u64) -> String {
         let mut text = Vec::new();
@@ -199,6 +217,20 @@ mod tests {
         assert!(!text.contains(" filtered admin-prohibited"), "{text}");
         assert_eq!(text.matches(" open ").count(), 3, "{text}");
         assert!(text.contains("Not shown: 98 closed (conn-refused), "), "{text}");
+    }
+
+    #[test]
+    fn what_many_addresses_share_is_counted() {
+        let refused = |last: u32| -> Vec<_> {
+            let address = |number| std::net::Ipv4Addr::from_bits(0xc000_0200 + number).to_string();
+            (1..=last).map(|number| sample::row(&address(number), &[(Slot::Tcp(22), Outcome::CLOSED)])).collect()
+        };
+        let (few, many) = (refused(25), refused(26));
+        let facts = sample::facts(&few, &[ProbeKind::Tcp]);
+        assert_eq!(plain(&facts, &few, false, BATCH_LINES_MAX).lines().count(), 2 + 25 + 1);
+        for lines_max in [0, BATCH_LINES_MAX] {
+            assert_eq!(plain(&facts, &many, false, lines_max), "22/tcp ssh: 26 closed\n\n");
+        }
     }
 
     #[test]

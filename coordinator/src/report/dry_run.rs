@@ -12,14 +12,16 @@ use std::io::{self, Write};
 pub fn write(out: &mut dyn Write, request: &ScanRequest) -> io::Result<()> {
     let size = request.size();
     let slots = size.targets.checked_div(size.addresses).unwrap_or(0);
-    let word = |count: u128, one: &str, many: &str| format!("{} {}", grouped(count), if count == 1 { one } else { many });
+    let word =
+        |count: u128, one: &str, many: &str| format!("{} {}", grouped(count), if count == 1 { one } else { many });
     let addresses = word(size.addresses, "address", "addresses");
     let targets = word(size.targets, "target", "targets");
     writeln!(out, "Size:      {addresses}, {} asked of each: {targets}", word(slots, "thing", "things"))?;
     writeln!(out, "Time:      about {} if nothing answers", duration(size.estimate))?;
     writeln!(out, "Disk:      about {} of state (half a byte a target)", bytes(size.targets.div_ceil(2)))?;
     write_ranges(out, "Addresses: ", request.targets())?;
-    let names = request.names().iter().map(|(address, names)| format!("{} ({address})", names.join(", ").escape_default()));
+    let names =
+        request.names().iter().map(|(address, names)| format!("{} ({address})", names.join(", ").escape_default()));
     let names: Vec<_> = names.collect();
     if !names.is_empty() {
         write_list(out, "Names:     ", &names)?;

@@ -101,7 +101,9 @@ impl Jsonl {
         rows.for_each(&mut |host| {
             places.add(host);
             match host.place() {
-                Place::Host(reason) if !self.open_only => self.host(out, &facts.names, host.address, reason.as_str(), None),
+                Place::Host(reason) if !self.open_only => {
+                    self.host(out, &facts.names, host.address, reason.as_str(), None)
+                }
                 _ => Ok(()),
             }
         })?;

@@ -57,8 +57,13 @@ pub fn duration(duration: Duration) -> String {
 /// An amount of bytes, in powers of a thousand: `512 bytes`, `1.3 KB`, `128 MB`.
 #[must_use]
 pub fn bytes(count: u128) -> String {
-    const UNITS: [(&str, u128); 5] =
-        [("PB", 1_000_000_000_000_000), ("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
+    const UNITS: [(&str, u128); 5] = [
+        ("PB", 1_000_000_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1_000),
+    ];
     match UNITS.iter().find(|(_, size)| count >= *size) {
         None => format!("{count} bytes"),
         Some((unit, size)) if count < size * 10 => format!("{:.1} {unit}", count as f64 / *size as f64),

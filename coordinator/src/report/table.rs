@@ -164,7 +164,11 @@ fn counted_word(count: u64, one: &str, many: &str) -> String {
 /// nmap's columns, as wide as what stands in them.
 fn write_ports(out: &mut dyn Write, host: &Host, open_only: bool) -> io::Result<()> {
     let open = host.open.iter().map(|open| (open.port, Outcome::OPEN));
-    let others = host.groups.iter().filter(|_| !open_only).flat_map(|group| group.ports.iter().map(|&port| (port, group.outcome)));
+    let others = host
+        .groups
+        .iter()
+        .filter(|_| !open_only)
+        .flat_map(|group| group.ports.iter().map(|&port| (port, group.outcome)));
     let mut ports: Vec<_> = open.chain(others).collect();
     if ports.is_empty() {
         return Ok(());
@@ -250,7 +254,8 @@ mod tests {
         write(&mut text, &facts, &mut &rows[..], View { open_only: true, by_port: false }).unwrap();
         let text = String::from_utf8(anstream::adapter::strip_bytes(&text).into_vec()).unwrap();
         assert!(!text.contains("443/tcp   filtered"), "{text}");
-        let rest = "Not shown: 98 closed (conn-refused), 1 filtered (admin-prohibited),\n  1 not probed (local-limit)\n";
+        let rest =
+            "Not shown: 98 closed (conn-refused), 1 filtered (admin-prohibited),\n  1 not probed (local-limit)\n";
         assert!(text.contains(rest), "{text}");
         assert!(text.contains("618 targets: 3 open, 98 closed,"), "the summary counts everything: {text}");
 
