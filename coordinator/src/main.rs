@@ -1,32 +1,72 @@
 //! The `portsweep` program.
 
-use portsweep::cli::{self, ExitCode, Invocation, SystemNames};
-use std::io::{self, IsTerminal};
+use portsweep::cli::{self, ExitCode, Invocation, ScanRequest, SystemNames};
+use portsweep::doctor;
+use portsweep::report::dry_run;
+use portsweep::scan::{self, Screen};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use tracing_subscriber::EnvFilter;
+
+/// Sets what is logged, as `RUST_LOG` does for other programs; wins over `-v`.
+const LOG_VARIABLE: &str = "PORTSWEEP_LOG";
 
 fn main() -> std::process::ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("PORTSWEEP_LOG"))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
-    run().into()
+    let invocation = cli::parse(std::env::args_os().skip(1), &mut io::stdin().lock(), &SystemNames);
+    let exit = match invocation {
+        Ok(Invocation::Print(text)) => print(|out| out.write_all(text.as_bytes())),
+        Ok(Invocation::Doctor) => examine(),
+        Ok(Invocation::Scan(request)) if request.dry_run() => print(|out| dry_run::write(out, &request)),
+        Ok(Invocation::Scan(request)) => scan(&request),
+        Err(error) => refuse(&error),
+    };
+    exit.into()
 }
 
-fn run() -> ExitCode {
-    let invocation = cli::parse(std::env::args_os().skip(1), &mut io::stdin().lock(), &SystemNames);
-    match invocation {
-        Ok(Invocation::Print(text)) => {
-            anstream::print!("{text}");
-            ExitCode::Done
-        }
-        Ok(Invocation::Scan(request)) => {
-            let ask = io::stdin().is_terminal() && io::stderr().is_terminal();
-            match cli::confirm(&request, ask, &mut io::stdin().lock(), &mut io::stderr()) {
-                Ok(()) => portsweep::scan::run(&request),
-                Err(error) => refuse(&error),
-            }
-        }
+fn scan(request: &ScanRequest) -> ExitCode {
+    let screen = Screen::new();
+    log(request.output().verbosity, &screen);
+    let ask = io::stdin().is_terminal() && io::stderr().is_terminal();
+    // Not in the match below: the lock would be held there, and Enter could not be heard.
+    let confirmed = cli::confirm(request, ask, &mut io::stdin().lock(), &mut io::stderr());
+    match confirmed {
+        Ok(()) => scan::run(request, &screen),
         Err(error) => refuse(&error),
+    }
+}
+
+fn examine() -> ExitCode {
+    log(0, &Screen::new());
+    let findings = doctor::examine(&doctor::Machine::read());
+    match print(|out| doctor::write(out, &findings)) {
+        ExitCode::Done if doctor::stops_scanning(&findings) => ExitCode::Failed,
+        exit => exit,
+    }
+}
+
+/// Sends log lines to stderr, past the screen's bar.
+fn log(verbosity: u8, screen: &Screen) {
+    let level = match verbosity {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+    let screen = screen.clone();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || screen.clone()).with_ansi(false).init();
+}
+
+/// Writes a text to standard output. A reader that left has seen enough.
+fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
+    let mut out = BufWriter::new(anstream::stdout().lock());
+    let written = write(&mut out).and_then(|()| out.flush());
+    // What could not be written is not tried again.
+    drop(out.into_parts());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            anstream::eprintln!("portsweep: standard output was not written to its end: {error}");
+            ExitCode::Failed
+        }
+        _ => ExitCode::Done,
     }
 }
 

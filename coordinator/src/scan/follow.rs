@@ -1,34 +1,41 @@
-//! Follows a scan from here: prints what is found as it is committed, keeps the result file, and hears Ctrl-C.
+//! Follows a scan from here: prints what is found as it is committed, keeps the result file, shows how far it is, and hears Ctrl-C.
+
+mod heard;
+mod screen;
+mod stdout;
+mod tally;
+
+pub use screen::Screen;
 
 use super::result::Account;
 use crate::actors::coordinator::{Coordinator, Interrupt, Told};
-use crate::cli::{ExitCode, ScanRequest, Write as Goes};
+use crate::cli::{ExitCode, ScanRequest};
 use crate::report::file::{ResultFile, Schedule};
-use crate::report::{json, lines, table};
+use crate::report::json;
 use crate::store::thread::StoreHandle;
 use actix::Addr;
 use anyhow::{Context, bail};
 use coordinator_core::coordinator::{Event, Found};
+use coordinator_core::progress::Progress;
 use coordinator_core::store::ScanStatus;
+use heard::{Ears, Wish};
 use portsweep_agent::actors::agent::AgentEnd;
 use portsweep_agent::clock::Clock;
+use protocol::probe::{ProbeKind, State};
 use protocol::time::Time;
-use std::io::{self, IsTerminal, Write};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use stdout::Stdout;
+use tally::{Counts, Tally};
 use tokio::sync::mpsc;
 
-/// What goes to standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stdout {
-    /// A report at the end: on a terminal.
-    Table,
-    /// A line for each finding, as it is committed: in a pipe.
-    Lines,
-    /// The JSON, at the end.
-    Json,
-    Nothing,
-}
+/// How often the bar is drawn: as often as a number that changes can be read.
+const DRAW_EVERY: Duration = Duration::from_millis(250);
+
+/// A writing of the result file that is under way.
+type Writing = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 
 pub(super) struct Follower {
     account: Account,
@@ -36,7 +43,15 @@ pub(super) struct Follower {
     coordinator: Addr<Coordinator>,
     file: Option<ResultFile>,
     schedule: Schedule,
+    /// The last writing of the file failed, and that was said.
+    is_file_failing: bool,
     stdout: Stdout,
+    /// Why nothing is written to standard output any more.
+    lost: Option<io::Error>,
+    screen: Screen,
+    shows_bar: bool,
+    verbosity: u8,
+    tally: Tally,
     started_at: Time,
 }
 
@@ -47,20 +62,60 @@ impl Follower {
         file: Option<ResultFile>,
         store: StoreHandle,
         coordinator: Addr<Coordinator>,
+        screen: Screen,
     ) -> Self {
-        let stdout = match (request.write(), request.quiet()) {
-            (Some(Goes::Stdout), _) => Stdout::Json,
-            (_, true) => Stdout::Nothing,
-            _ if io::stdout().is_terminal() => Stdout::Table,
-            _ => Stdout::Lines,
-        };
-        Self { account, store, coordinator, file, schedule: Schedule::new(), stdout, started_at: now() }
+        let started_at = now();
+        let targets = u64::try_from(request.size().targets).unwrap_or(u64::MAX);
+        let shows_bar = screen.begin(!request.output().quiet);
+        if request.output().verbosity > 0 {
+            screen.say(&format!("scan {}: {}", account.id, request.size()));
+        }
+        Self {
+            account,
+            store,
+            coordinator,
+            file,
+            schedule: Schedule::new(),
+            is_file_failing: false,
+            stdout: Stdout::new(request),
+            lost: None,
+            screen,
+            shows_bar,
+            verbosity: request.output().verbosity,
+            tally: Tally::new(targets, started_at),
+            started_at,
+        }
     }
 
     /// Until the scan has ended and everything is written.
-    pub(super) async fn follow(mut self, mut events: mpsc::Receiver<Told>, agent_end: AgentEnd) -> anyhow::Result<ExitCode> {
-        let mut signals = Signals::new().context("listen for signals")?;
+    pub(super) async fn follow(
+        mut self,
+        events: mpsc::Receiver<Told>,
+        agent_end: AgentEnd,
+    ) -> anyhow::Result<ExitCode> {
+        let mut ears = Ears::new(true).context("listen for signals")?;
+        let ended = self.until_finished(&mut ears, events, agent_end).await;
+        self.screen.end();
+        match ended? {
+            None => Ok(ExitCode::Interrupted),
+            Some(status) => tokio::select! {
+                finished = self.finished(status) => finished,
+                // Whoever reads a pipe or a FIFO may never come.
+                () = ears.end() => Ok(ExitCode::Interrupted),
+            },
+        }
+    }
+
+    /// Until the scan has ended, or (`None`) the process is to end before it.
+    async fn until_finished(
+        &mut self,
+        ears: &mut Ears,
+        mut events: mpsc::Receiver<Told>,
+        agent_end: AgentEnd,
+    ) -> anyhow::Result<Option<ScanStatus>> {
         let mut agent_end = Some(agent_end);
+        let mut writing: Option<Writing> = None;
+        let mut draw_at = self.shows_bar.then(now);
         loop {
             let due = self.file.as_ref().filter(|file| file.is_replaceable()).and_then(|_| self.schedule.due_at());
             let agent_died = async {
@@ -69,10 +124,16 @@ impl Follower {
                     None => std::future::pending().await,
                 }
             };
+            let written = async {
+                match &mut writing {
+                    Some(writing) => writing.await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 told = events.recv() => match told.context("the coordinator died")? {
-                    Told::Event(Event::Committed { findings, .. }) => self.committed(&findings),
-                    Told::Event(Event::Finished { status, .. }) => return self.finished(status).await,
+                    Told::Event(Event::Committed { findings, progress, .. }) => self.committed(&findings, &progress),
+                    Told::Event(Event::Finished { status, .. }) => return Ok(Some(status)),
                     Told::Failure(error) => bail!(error),
                 },
                 died = agent_died => {
@@ -81,59 +142,72 @@ impl Follower {
                     }
                     agent_end = None;
                 }
-                () = sleep_until(due) => self.write_file(None).await?,
-                again = signals.next() => {
-                    if again {
-                        return Ok(ExitCode::Interrupted);
-                    }
-                    self.coordinator.send(Interrupt(self.account.id)).await?;
+                written = written => {
+                    writing = None;
+                    self.file_written(&written);
                 }
+                () = sleep_until(due) => writing = self.begin_writing(None),
+                () = sleep_until(draw_at) => {
+                    self.tally.measure(now());
+                    self.screen.show(&self.tally);
+                    draw_at = Some(now() + DRAW_EVERY);
+                }
+                wish = ears.next() => match wish {
+                    Wish::Status => self.say_status(),
+                    Wish::Interrupt => self.coordinator.send(Interrupt(self.account.id)).await?,
+                    Wish::End => return Ok(None),
+                },
             }
         }
     }
 
-    fn committed(&mut self, findings: &[Found]) {
+    fn committed(&mut self, findings: &[Found], progress: &Progress) {
         self.schedule.committed(now());
-        if self.stdout != Stdout::Lines {
-            return;
-        }
-        let mut out = io::stdout().lock();
-        let shown = findings.iter().filter(|found| lines::is_line(&self.account.kinds, found.target.slot, found.outcome));
-        for found in shown {
-            if writeln!(out, "{}", found.target).is_err() {
-                return self.reader_left();
-            }
-        }
-        if out.flush().is_err() {
-            self.reader_left();
+        let finding = if self.account.kinds.contains(&ProbeKind::Tcp) { State::Open } else { State::Up };
+        self.tally.set(Counts {
+            targets: progress.targets,
+            settled: progress.settled(),
+            found: progress.in_state(finding),
+            not_probed: progress.in_state(State::NotProbed),
+        });
+        if let Err(error) = self.stdout.committed(&self.screen, findings) {
+            self.stdout_lost(error);
         }
     }
 
-    /// Whoever read our output left. With a result file the scan goes on; else nobody wants it any more.
-    fn reader_left(&mut self) {
-        self.stdout = Stdout::Nothing;
+    /// Standard output is no more. With a result file the scan goes on; else nobody wants it any more.
+    fn stdout_lost(&mut self, error: io::Error) {
+        self.lost = Some(error);
         if self.file.is_none() && self.coordinator.try_send(Interrupt(self.account.id)).is_err() {
             tracing::warn!("the scan cannot be interrupted: the coordinator is busy");
         }
     }
 
-    async fn finished(mut self, status: ScanStatus) -> anyhow::Result<ExitCode> {
-        self.write_file(Some(status)).await?;
-        let (account, stdout, elapsed) = (self.account.clone(), self.stdout, self.elapsed());
-        let written = self.store.look(move |store| -> io::Result<()> {
-            if !matches!(stdout, Stdout::Table | Stdout::Json) {
-                return Ok(());
+    fn say_status(&mut self) {
+        if !self.shows_bar {
+            self.tally.measure(now());
+        }
+        self.screen.say(&self.tally.status());
+    }
+
+    async fn finished(&mut self, status: ScanStatus) -> anyhow::Result<ExitCode> {
+        // First what may wait for a reader least: a file that cannot be written must not cost the report.
+        let file_written = match self.begin_writing(Some(status)) {
+            Some(writing) => writing.await,
+            None => Ok(()),
+        };
+        if let Err(error) = self.write_report(status).await? {
+            self.lost = Some(error);
+        }
+        file_written?;
+        if let (Some(file), true) = (&self.file, self.verbosity > 0) {
+            self.screen.say(&format!("the result is in {:?}", file.path()));
+        }
+        match self.lost.take() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(error).context("standard output was not written to its end");
             }
-            let (facts, mut rows) = account.read(store, Some(status), elapsed)?;
-            let mut out = anstream::stdout().lock();
-            match stdout {
-                Stdout::Table => table::write(&mut out, &facts, &mut rows)?,
-                _ => json::write(&mut out, &facts, &mut rows)?,
-            }
-            out.flush()
-        });
-        match written.await? {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error).context("write to standard output"),
+            Some(_) if self.file.is_none() => return Ok(ExitCode::Interrupted),
             _ => {}
         }
         Ok(match status {
@@ -143,25 +217,44 @@ impl Follower {
         })
     }
 
-    /// Writes the result file, at the end or in between.
-    async fn write_file(&mut self, status: Option<ScanStatus>) -> anyhow::Result<()> {
-        let Some(file) = self.file.clone() else { return Ok(()) };
-        self.schedule.begun(now());
+    /// Writes what comes to standard output at the end. The inner error is standard output's.
+    async fn write_report(&mut self, status: ScanStatus) -> anyhow::Result<io::Result<()>> {
+        if !self.stdout.has_report() {
+            return Ok(Ok(()));
+        }
         let (account, elapsed) = (self.account.clone(), self.elapsed());
-        let written = self
-            .store
-            .look(move |store| -> anyhow::Result<()> {
+        let mut stdout = std::mem::take(&mut self.stdout);
+        let written = self.store.look(move |store| -> anyhow::Result<io::Result<()>> {
+            let (facts, mut rows) = account.read(store, Some(status), elapsed)?;
+            Ok(stdout.finish(&facts, &mut rows))
+        });
+        written.await?
+    }
+
+    /// Begins to write the result file, at the end or in between.
+    fn begin_writing(&mut self, status: Option<ScanStatus>) -> Option<Writing> {
+        let file = self.file.clone()?;
+        self.schedule.begun(now());
+        let (account, elapsed, store) = (self.account.clone(), self.elapsed(), self.store.clone());
+        Some(Box::pin(async move {
+            let write = move |store: &dyn coordinator_core::store::Store| -> anyhow::Result<()> {
                 let (facts, mut rows) = account.read(store, status, elapsed)?;
                 Ok(file.write(|out| json::write(out, &facts, &mut rows))?)
-            })
-            .await?;
+            };
+            store.look(write).await?
+        }))
+    }
+
+    /// In between, a writing that failed is said once and tried again; at the end the file must be there.
+    fn file_written(&mut self, written: &anyhow::Result<()>) {
         self.schedule.ended(now(), written.is_ok());
-        match (written, status) {
-            // In between it is tried again; at the end it must be there.
-            (Err(error), None) => tracing::warn!("{error:#}"),
-            (written, _) => written?,
+        match written {
+            Err(error) if !self.is_file_failing => {
+                self.screen.say(&format!("{error:#}; this is tried again while the scan goes on"));
+            }
+            _ => {}
         }
-        Ok(())
+        self.is_file_failing = written.is_err();
     }
 
     fn elapsed(&self) -> Duration {
@@ -177,27 +270,5 @@ async fn sleep_until(due: Option<Time>) {
     match due {
         Some(at) => tokio::time::sleep(Clock::Monotonic.until(at)).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Ctrl-C and a polite kill. The first interrupts the scan, the second ends the process.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    heard: bool,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, heard: false })
-    }
-
-    /// Waits for one; true if it is not the first.
-    async fn next(&mut self) -> bool {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-        std::mem::replace(&mut self.heard, true)
     }
 }

@@ -4,6 +4,8 @@ mod follow;
 mod prepare;
 mod result;
 
+pub use follow::Screen;
+
 use crate::actors::coordinator::{Connect, Coordinator, Submit};
 use crate::cli::{ExitCode, ScanRequest, Write};
 use crate::report::file::ResultFile;
@@ -26,10 +28,10 @@ const DUPLEX_BYTES: usize = 1 << 18;
 /// How many events wait for whoever follows the scan.
 const EVENTS_MAX: usize = 64;
 
-/// Runs a scan to its end, with its output; errors are told on stderr in one line.
+/// Runs a scan to its end, with its output, on the screen that log lines go through too; errors are told on stderr in one line.
 #[must_use]
-pub fn run(request: &ScanRequest) -> ExitCode {
-    match try_run(request) {
+pub fn run(request: &ScanRequest, screen: &Screen) -> ExitCode {
+    match try_run(request, screen) {
         Ok(code) => code,
         Err((code, error)) => {
             anstream::eprintln!("portsweep: {error:#}");
@@ -38,7 +40,7 @@ pub fn run(request: &ScanRequest) -> ExitCode {
     }
 }
 
-fn try_run(request: &ScanRequest) -> Result<ExitCode, (ExitCode, anyhow::Error)> {
+fn try_run(request: &ScanRequest, screen: &Screen) -> Result<ExitCode, (ExitCode, anyhow::Error)> {
     let usage = |error: anyhow::Error| (ExitCode::Usage, error);
     let failed = |error: anyhow::Error| (ExitCode::Failed, error);
     let file = match request.write() {
@@ -50,11 +52,11 @@ fn try_run(request: &ScanRequest) -> Result<ExitCode, (ExitCode, anyhow::Error)>
     }
     let prepared = Prepared::new(request).map_err(failed)?;
     let account = Account::new(request, &prepared);
-    System::new().block_on(start(request, prepared, account, file)).map_err(failed)
+    System::new().block_on(start(request, prepared, account, file, screen.clone())).map_err(failed)
 }
 
 /// Starts every part, submits the scan and follows it.
-async fn start(request: &ScanRequest, prepared: Prepared, account: Account, file: Option<ResultFile>) -> anyhow::Result<ExitCode> {
+async fn start(request: &ScanRequest, prepared: Prepared, account: Account, file: Option<ResultFile>, screen: Screen) -> anyhow::Result<ExitCode> {
     let Prepared { record, settings, parts, .. } = prepared;
     let (store, answers) = thread::start(Box::new(MemoryStore::new()))?;
     let (told, events) = mpsc::channel(EVENTS_MAX);
@@ -62,7 +64,7 @@ async fn start(request: &ScanRequest, prepared: Prepared, account: Account, file
     let coordinator = Coordinator::new(machine, Clock::Monotonic, store.clone(), answers, told).start();
     coordinator.send(Submit(Box::new(record))).await?;
     let (agent, agent_end) = Agent::start_with(parts.with(Box::new(Embedded(coordinator.clone()))));
-    let follower = Follower::new(request, account, file, store, coordinator);
+    let follower = Follower::new(request, account, file, store, coordinator, screen);
     let code = follower.follow(events, agent_end).await;
     drop(agent);
     code

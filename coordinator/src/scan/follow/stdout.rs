@@ -1,0 +1,139 @@
+//! What a scan from here writes to standard output: findings as they are committed, and the report at the end.
+
+use super::screen::Screen;
+use crate::cli::{Format, Output, ScanRequest, Write as Goes};
+use crate::report::jsonl::Jsonl;
+use crate::report::quantity::round_trip;
+use crate::report::table::{self, View};
+use crate::report::{Rows, ScanFacts, json, lines};
+use coordinator_core::coordinator::Found;
+use protocol::port::service_name;
+use protocol::probe::{ProbeKind, Slot};
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::net::IpAddr;
+
+/// Rows are some hundred bytes: a system call for hundreds of them.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// The form of what is written.
+#[derive(Debug, Default)]
+enum Form {
+    /// A report at the end; `live` shows findings before it too.
+    Table { view: View, live: bool },
+    /// A line for each finding.
+    Lines,
+    /// A JSON object for each finding, and a summary.
+    Jsonl(Jsonl),
+    /// The JSON, at the end.
+    Json,
+    #[default]
+    Nothing,
+}
+
+/// Standard output, as long as somebody reads it.
+#[derive(Debug, Default)]
+pub(super) struct Stdout {
+    form: Form,
+    kinds: Vec<ProbeKind>,
+    names: BTreeMap<IpAddr, Vec<String>>,
+}
+
+impl Stdout {
+    pub(super) fn new(request: &ScanRequest) -> Self {
+        let form = form(request.output(), io::stdout().is_terminal());
+        Self { form, kinds: request.kinds(), names: request.names().clone() }
+    }
+
+    /// Writes what a commit found, past the screen's bar.
+    ///
+    /// # Errors
+    /// If it cannot be written; then nothing more is.
+    pub(super) fn committed(&mut self, screen: &Screen, findings: &[Found]) -> io::Result<()> {
+        if findings.is_empty() || matches!(self.form, Form::Nothing | Form::Json | Form::Table { live: false, .. }) {
+            return Ok(());
+        }
+        let written = screen.past(|| {
+            let mut out = BufWriter::with_capacity(BUFFER_BYTES, anstream::stdout().lock());
+            for found in findings {
+                self.found(&mut out, found)?;
+            }
+            out.flush()
+        });
+        self.ended_by(written)
+    }
+
+    fn found(&mut self, out: &mut dyn Write, found: &Found) -> io::Result<()> {
+        let &Found { target, outcome, rtt_us } = found;
+        let is_line = lines::is_line(&self.kinds, target.slot, outcome);
+        match &mut self.form {
+            Form::Jsonl(jsonl) => jsonl.found(out, &self.names, target, outcome, rtt_us),
+            Form::Lines if is_line => writeln!(out, "{target}"),
+            Form::Table { .. } if is_line => {
+                let time = round_trip(rtt_us);
+                match target.slot {
+                    Slot::Tcp(port) => {
+                        writeln!(
+                            out,
+                            "{target} {} {} ({time})",
+                            outcome.state(),
+                            service_name(port).unwrap_or("unknown")
+                        )
+                    }
+                    Slot::Ping => writeln!(out, "{target} {} ({time})", outcome.state()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is something to write at the end.
+    pub(super) fn has_report(&self) -> bool {
+        !matches!(self.form, Form::Nothing | Form::Lines)
+    }
+
+    /// Writes what comes at the end.
+    ///
+    /// # Errors
+    /// If it cannot be written, or the rows cannot be read.
+    pub(super) fn finish(&mut self, facts: &ScanFacts, rows: &mut dyn Rows) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, anstream::stdout().lock());
+        let written = match &mut self.form {
+            Form::Table { view, live } => {
+                let spaced = if *live && facts.counts.targets() > 0 { writeln!(out) } else { Ok(()) };
+                spaced.and_then(|()| table::write(&mut out, facts, rows, *view))
+            }
+            Form::Jsonl(jsonl) => jsonl.finish(&mut out, facts, rows),
+            Form::Json => json::write(&mut out, facts, rows),
+            Form::Lines | Form::Nothing => Ok(()),
+        };
+        let written = written.and_then(|()| out.flush());
+        // What is left in the buffer cannot be written either.
+        drop(out.into_parts());
+        self.ended_by(written)
+    }
+
+    fn ended_by(&mut self, written: io::Result<()>) -> io::Result<()> {
+        if written.is_err() {
+            self.form = Form::Nothing;
+        }
+        written
+    }
+}
+
+fn form(output: &Output, is_terminal: bool) -> Form {
+    let format = match (&output.write, output.quiet, output.format) {
+        (Some(Goes::Stdout), _, _) => return Form::Json,
+        (_, true, _) => return Form::Nothing,
+        (_, _, Some(format)) => format,
+        _ if is_terminal => Format::Table,
+        _ => Format::Lines,
+    };
+    match format {
+        Format::Table => {
+            Form::Table { view: View { open_only: output.open_only, by_port: output.by_port }, live: is_terminal }
+        }
+        Format::Lines => Form::Lines,
+        Format::Jsonl => Form::Jsonl(Jsonl::new(output.open_only)),
+    }
+}
