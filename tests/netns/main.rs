@@ -5,6 +5,7 @@
 //! `PORTSWEEP_TEST_REQUIRE=all` they fail.
 
 mod bad_input;
+mod following;
 mod judge;
 mod lab;
 mod output;
@@ -22,6 +23,7 @@ fn main() {
     trials.extend(judge::trials());
     trials.extend(sweep::trials());
     trials.extend(output::trials());
+    trials.extend(following::trials());
     trials.extend(ping_permission::trials());
     trials.extend(rate::trials());
     trials.extend(bad_input::trials());
