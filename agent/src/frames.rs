@@ -97,7 +97,10 @@ impl FrameWriter {
     }
 }
 
-async fn write_frames(mut sink: FramedWrite<WriteHalf<Transport>, LengthDelimitedCodec>, mut queue: mpsc::Receiver<Bytes>) {
+async fn write_frames(
+    mut sink: FramedWrite<WriteHalf<Transport>, LengthDelimitedCodec>,
+    mut queue: mpsc::Receiver<Bytes>,
+) {
     while let Some(frame) = queue.recv().await {
         // What waits is written together: one flush for all of it.
         let write = async {

@@ -10,7 +10,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         _ => {
-            anstream::eprintln!("{about}: agents on other machines are not available yet; `portsweep` scans from this one");
+            anstream::eprintln!(
+                "{about}: agents on other machines are not available yet; `portsweep` scans from this one"
+            );
             ExitCode::from(2)
         }
     }

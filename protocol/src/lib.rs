@@ -5,6 +5,7 @@
 pub mod address;
 pub mod chunk;
 pub mod codec;
+pub mod covers;
 pub mod id;
 pub mod message;
 pub mod order;

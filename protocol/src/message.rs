@@ -1,6 +1,7 @@
 //! The messages of the agent link. Control messages are named maps, so that fields can be added; outcomes travel packed (see
 //! [`chunk`](crate::chunk)). No type here is recursive, and every list has a bound that decoding enforces.
 
+use crate::covers;
 use crate::id::{AgentName, Epoch, InstanceId, ScanId};
 use crate::plan::{Cohort, SHARD_TARGETS_MAX};
 use crate::probe::ProbeKind;
@@ -237,11 +238,7 @@ impl Grant {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let shard = self.lo < self.hi && self.hi <= self.cohort.len() && self.hi - self.lo <= SHARD_TARGETS_MAX;
-        let covers = self.covers.is_empty()
-            || (shard
-                && self.covers.len() == (self.hi - self.lo).div_ceil(8) as usize
-                && self.covers.iter().any(|&byte| byte != 0)
-                && (self.hi - self.lo..self.covers.len() as u32 * 8).all(|bit| !covers_bit(&self.covers, bit)));
+        let covers = shard && covers::fits(&self.covers, self.lo, self.hi);
         let options = (1..=TIMEOUT_MS_MAX).contains(&self.options.timeout_ms)
             && self.options.window > 0
             && self.options.per_host_window > 0
@@ -252,18 +249,14 @@ impl Grant {
     /// True if the pass covers the target at `index`, which lies in the shard.
     #[must_use]
     pub fn covers(&self, index: u32) -> bool {
-        (self.lo..self.hi).contains(&index) && (self.covers.is_empty() || covers_bit(&self.covers, index - self.lo))
+        covers::contains(&self.covers, self.lo, self.hi, index)
     }
 
     /// How many targets the pass covers in this shard.
     #[must_use]
     pub fn covered(&self) -> u32 {
-        if self.covers.is_empty() { self.hi - self.lo } else { self.covers.iter().map(|byte| byte.count_ones()).sum() }
+        covers::count(&self.covers, self.lo, self.hi)
     }
-}
-
-fn covers_bit(covers: &[u8], bit: u32) -> bool {
-    covers.get(bit as usize / 8).is_some_and(|byte| byte >> (7 - bit % 8) & 1 == 1)
 }
 
 /// What became of a report. On either the agent drops it.

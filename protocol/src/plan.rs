@@ -422,6 +422,13 @@ impl Cohort {
         })
     }
 
+    /// The rank, among the cohort's addresses, of the host at `index`. `None` unless `index < len`.
+    #[must_use]
+    pub fn host_at(&self, index: u32) -> Option<u32> {
+        let rank = self.host_order(index / self.hosts()).at(u64::from(index % self.hosts()))?;
+        (index < self.len()).then_some(rank as u32)
+    }
+
     /// The index of a target; `None` if the cohort does not hold it.
     #[must_use]
     pub fn index_of(&self, target: Target) -> Option<u32> {

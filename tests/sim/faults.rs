@@ -48,6 +48,12 @@ pub struct Faults {
     pub disk: (u64, u64),
     /// The clocks' rates differ by up to this many millionths.
     pub drift_ppm: u64,
+    /// How many tries in a hundred are lost on their way.
+    pub loss_percent: u64,
+    /// How often a silent target is tried; `None` while the measured loss says.
+    pub tries: Option<u8>,
+    /// How long a right lasts.
+    pub ttl: Duration,
 }
 
 impl Faults {
@@ -63,6 +69,9 @@ impl Faults {
             latency: (0, 5),
             disk: (1, 10),
             drift_ppm: 0,
+            loss_percent: 0,
+            tries: Some(1),
+            ttl: Duration::from_secs(10),
         }
     }
 
@@ -81,6 +90,23 @@ impl Faults {
             latency: (slowest / 10, slowest),
             disk: (disk / 10, disk),
             drift_ppm: random.within(0, 500),
+            loss_percent: [0, 0, 1, 5, 20][random.within(0, 4) as usize],
+            tries: None,
+            ttl: random.millis(1_500, 10_000),
+        }
+    }
+}
+
+impl Faults {
+    /// Drawn so that a bug has something to break: many ends of rights for those that show only there.
+    pub fn drawn_for(bug: Bug, seed: u64) -> Self {
+        let drawn = Self::drawn(seed);
+        match bug {
+            Bug::NoMargin | Bug::BatchWithoutDeadline | Bug::ClockStopsInSuspend => {
+                let busy = Duration::from_millis(1_500);
+                Self { ttl: busy, agents: 3, cuts: 8, freezes: 8, coordinator_crashes: 0, agent_crashes: 0, ..drawn }
+            }
+            _ => drawn,
         }
     }
 }

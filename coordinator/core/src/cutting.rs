@@ -8,29 +8,37 @@
 //! 5. returned shards and frontiers of cohorts of others, which are then shared.
 //!
 //! Properties:
-//! - A: every piece lies at its cohort's frontier or is a returned shard, and no two pieces overlap.
-//! - B: no piece from a frontier has more than `each` targets, nor more than [`SHARD_TARGETS_MAX`].
+//! - A: every piece lies at its cohort's frontier, is one that was prepared or is a returned shard, and no two pieces overlap.
+//! - B: no piece from a first pass's frontier has more than `each` targets, nor more than [`SHARD_TARGETS_MAX`].
 //! - C: nothing is cut beyond what is wanted by more than one piece, and never more than `pieces_max` pieces.
 //! - D: a cohort of somebody else is shared only if nothing of 1 to 4 is left.
 //! - E: if anything is left, something is cut.
 
-use crate::store::{Cut, Shard};
+use crate::store::Shard;
 use protocol::id::{Epoch, InstanceId};
 use protocol::plan::SHARD_TARGETS_MAX;
+use std::ops::Range;
 
 /// A cohort as the cutter sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenCohort {
     /// Its number.
     pub number: u64,
     /// Its pass.
     pub pass: u8,
-    /// How many targets it has.
-    pub len: u32,
-    /// Everything below was leased.
-    pub frontier: u32,
+    /// What is left of the pass.
+    pub left: Left,
     /// Who works on it.
     pub owner: Option<InstanceId>,
+}
+
+/// What of a pass was not leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Of the first pass: all of these indices.
+    Whole(Range<u32>),
+    /// Of a later pass: these pieces, which were prepared, in index order.
+    Prepared(Vec<(Shard, u32)>),
 }
 
 /// What is wanted, and what there is.
@@ -46,31 +54,56 @@ pub struct Problem<'a> {
     pub pieces_max: usize,
     /// Open cohorts.
     pub open: &'a [OpenCohort],
-    /// Returned shards by epoch.
-    pub returned: &'a [(Epoch, Shard)],
+    /// Returned shards.
+    pub returned: &'a [Returned],
 }
 
-/// A piece of work: how the store is to lease it, and what it covers.
+/// A shard that came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// The lease that it had.
+    pub epoch: Epoch,
+    /// Where its targets lie.
+    pub shard: Shard,
+    /// How many it covers.
+    pub covered: u32,
+    /// Who works on its cohort.
+    pub owner: Option<InstanceId>,
+}
+
+/// Where a piece was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The frontier of a first pass.
+    Frontier,
+    /// The first of a later pass's prepared pieces.
+    Prepared,
+    /// A returned lease.
+    Returned(Epoch),
+}
+
+/// A piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// For the store.
-    pub cut: Cut,
-    /// What it covers.
+    /// Where it was taken from.
+    pub from: From,
+    /// Where its targets lie.
     pub shard: Shard,
+    /// How many it covers.
+    pub covered: u32,
 }
 
 /// Cuts pieces. `next` gives the cohorts that were not opened, in the plan's order, with their lengths, and is asked only for those needed.
 pub fn cut(problem: &Problem<'_>, next: impl FnMut() -> Option<(u64, u32)>) -> Vec<Piece> {
     let mut cutter = Cutter { problem, left: problem.targets, pieces: Vec::new() };
-    let owner = |cohort: u64| problem.open.iter().find(|open| open.number == cohort).and_then(|open| open.owner);
-    let others = |cohort: u64| owner(cohort).is_some_and(|owner| owner != problem.claimant);
-    cutter.returned(|shard| !others(shard.cohort));
+    let others = |owner: Option<InstanceId>| owner.is_some_and(|owner| owner != problem.claimant);
+    cutter.returned(|owner| !others(owner));
     cutter.frontiers(|cohort| cohort.owner == Some(problem.claimant));
     cutter.frontiers(|cohort| cohort.owner.is_none());
     cutter.unopened(next);
     if cutter.pieces.is_empty() {
-        cutter.returned(|shard| others(shard.cohort));
-        cutter.frontiers(|cohort| others(cohort.number));
+        cutter.returned(others);
+        cutter.frontiers(|cohort| others(cohort.owner));
     }
     cutter.pieces
 }
@@ -86,40 +119,52 @@ impl Cutter<'_> {
         self.left == 0 || self.pieces.len() >= self.problem.pieces_max
     }
 
-    fn push(&mut self, cut: Cut, shard: Shard) {
-        self.left = self.left.saturating_sub(u64::from(shard.len()));
-        self.pieces.push(Piece { cut, shard });
+    fn push(&mut self, from: From, shard: Shard, covered: u32) {
+        self.left = self.left.saturating_sub(u64::from(covered));
+        self.pieces.push(Piece { from, shard, covered });
     }
 
-    fn returned(&mut self, fits: impl Fn(&Shard) -> bool) {
-        for &(epoch, shard) in self.problem.returned.iter().filter(|(_, shard)| fits(shard)) {
+    fn returned(&mut self, fits: impl Fn(Option<InstanceId>) -> bool) {
+        for returned in self.problem.returned.iter().filter(|returned| fits(returned.owner)) {
             if self.enough() {
                 return;
             }
-            self.push(Cut::Returned(epoch), shard);
+            self.push(From::Returned(returned.epoch), returned.shard, returned.covered);
         }
     }
 
     fn frontiers(&mut self, fits: impl Fn(&OpenCohort) -> bool) {
-        for &cohort in self.problem.open.iter().filter(|cohort| fits(cohort)) {
-            self.frontier(cohort);
+        for cohort in self.problem.open.iter().filter(|cohort| fits(cohort)) {
+            self.take(cohort);
         }
     }
 
     fn unopened(&mut self, mut next: impl FnMut() -> Option<(u64, u32)>) {
         while !self.enough() {
             let Some((number, len)) = next() else { return };
-            self.frontier(OpenCohort { number, pass: 1, len, frontier: 0, owner: None });
+            self.take(&OpenCohort { number, pass: 1, left: Left::Whole(0..len), owner: None });
         }
     }
 
-    fn frontier(&mut self, cohort: OpenCohort) {
-        let mut lo = cohort.frontier;
-        while lo < cohort.len && !self.enough() {
-            let hi = lo + self.problem.each.clamp(1, SHARD_TARGETS_MAX).min(cohort.len - lo);
-            let shard = Shard { cohort: cohort.number, pass: cohort.pass, lo, hi };
-            self.push(Cut::Frontier(shard), shard);
-            lo = hi;
+    fn take(&mut self, cohort: &OpenCohort) {
+        match &cohort.left {
+            Left::Whole(indices) => {
+                let mut lo = indices.start;
+                while lo < indices.end && !self.enough() {
+                    let hi = lo + self.problem.each.clamp(1, SHARD_TARGETS_MAX).min(indices.end - lo);
+                    let shard = Shard { cohort: cohort.number, pass: cohort.pass, lo, hi };
+                    self.push(From::Frontier, shard, shard.len());
+                    lo = hi;
+                }
+            }
+            Left::Prepared(pieces) => {
+                for &(shard, covered) in pieces {
+                    if self.enough() {
+                        return;
+                    }
+                    self.push(From::Prepared, shard, covered);
+                }
+            }
         }
     }
 }
@@ -136,7 +181,7 @@ mod tests {
     #[derive(Debug, Clone)]
     struct World {
         open: Vec<OpenCohort>,
-        returned: Vec<(Epoch, Shard)>,
+        returned: Vec<Returned>,
         unopened: Vec<(u64, u32)>,
         targets: u64,
         each: u32,
@@ -166,12 +211,17 @@ mod tests {
                 let mut world = World { open: vec![], returned: vec![], unopened: vec![], targets, each, pieces_max };
                 for (number, (len, frontier, owner, returned)) in (0u64..).zip(cohorts) {
                     let frontier = frontier.min(len);
-                    world.open.push(OpenCohort { number, pass: 1, len, frontier, owner });
+                    let shard = |lo: u32, hi: u32, pass: u8| Shard { cohort: number, pass, lo, hi };
+                    // Every third cohort is in a later pass: pieces of at most a hundred targets, a few of each covered.
+                    let later = number % 3 == 2;
+                    let prepared =
+                        (frontier..len).step_by(100).take(5).map(|lo| (shard(lo, len.min(lo + 100), 2), 1 + lo % 3));
+                    let left = if later { Left::Prepared(prepared.collect()) } else { Left::Whole(frontier..len) };
+                    world.open.push(OpenCohort { number, pass: 1 + u8::from(later), left, owner });
                     for part in 0..returned.min(frontier / 10) {
                         let epoch = Epoch::new(world.returned.len() as u64 + 1);
-                        world
-                            .returned
-                            .push((epoch, Shard { cohort: number, pass: 1, lo: part * 10, hi: part * 10 + 10 }));
+                        let shard = shard(part * 10, part * 10 + 10, 1);
+                        world.returned.push(Returned { epoch, shard, covered: 10, owner });
                     }
                 }
                 world.unopened = (100..).zip(unopened).collect();
@@ -184,33 +234,41 @@ mod tests {
         #[test]
         fn properties_a_to_e(world in worlds()) {
             let pieces = world.cut();
-            let mut frontier: BTreeMap<u64, (u32, u32)> = world.open.iter().map(|c| (c.number, (c.frontier, c.len))).collect();
-            frontier.extend(world.unopened.iter().map(|&(number, len)| (number, (0, len))));
-            let mut returned: BTreeMap<Epoch, Shard> = world.returned.iter().copied().collect();
+            let mut left: BTreeMap<u64, Left> = world.open.iter().map(|c| (c.number, c.left.clone())).collect();
+            left.extend(world.unopened.iter().map(|&(number, len)| (number, Left::Whole(0..len))));
+            let mut returned: BTreeMap<Epoch, Shard> = world.returned.iter().map(|returned| (returned.epoch, returned.shard)).collect();
             let mut sum = 0;
             for piece in &pieces {
                 prop_assert!(sum < world.targets, "C: enough was cut");
-                sum += u64::from(piece.shard.len());
-                match piece.cut {
-                    Cut::Returned(epoch) => prop_assert_eq!(returned.remove(&epoch), Some(piece.shard), "A"),
-                    Cut::Frontier(shard) => {
-                        let (at, len) = frontier.get_mut(&shard.cohort).unwrap();
-                        prop_assert!(shard.lo == *at && shard.hi <= *len && shard.lo < shard.hi, "A");
+                sum += u64::from(piece.covered);
+                match (piece.from, left.get_mut(&piece.shard.cohort).unwrap()) {
+                    (From::Returned(epoch), _) => prop_assert_eq!(returned.remove(&epoch), Some(piece.shard), "A"),
+                    (From::Frontier, Left::Whole(indices)) => {
+                        let shard = piece.shard;
+                        prop_assert!(shard.lo == indices.start && shard.hi <= indices.end && shard.lo < shard.hi, "A");
                         prop_assert!(shard.len() <= world.each.max(1) && shard.len() <= SHARD_TARGETS_MAX, "B");
-                        *at = shard.hi;
+                        indices.start = shard.hi;
                     }
+                    (From::Prepared, Left::Prepared(pieces)) => {
+                        prop_assert_eq!(pieces.remove(0), (piece.shard, piece.covered), "A");
+                    }
+                    other => prop_assert!(false, "A: {:?}", other),
                 }
             }
             prop_assert!(pieces.len() <= world.pieces_max, "C");
+            let is_left = |left: &Left| match left {
+                Left::Whole(indices) => !indices.is_empty(),
+                Left::Prepared(pieces) => !pieces.is_empty(),
+            };
             let others = |number: u64| world.open.iter().any(|c| c.number == number && c.owner == Some(OTHER));
             if pieces.iter().any(|piece| others(piece.shard.cohort)) {
                 prop_assert!(pieces.iter().all(|piece| others(piece.shard.cohort)), "D");
                 prop_assert!(world.unopened.is_empty(), "D");
-                prop_assert!(world.open.iter().all(|c| others(c.number) || c.frontier == c.len), "D");
-                prop_assert!(world.returned.iter().all(|(_, shard)| others(shard.cohort)), "D");
+                prop_assert!(world.open.iter().all(|c| others(c.number) || !is_left(&c.left)), "D");
+                prop_assert!(world.returned.iter().all(|returned| returned.owner == Some(OTHER)), "D");
             }
-            let left = !world.returned.is_empty() || frontier.values().any(|(at, len)| at < len);
-            prop_assert!(!left || !pieces.is_empty(), "E");
+            let anything = !world.returned.is_empty() || left.values().any(is_left);
+            prop_assert!(!anything || !pieces.is_empty(), "E");
         }
     }
 }

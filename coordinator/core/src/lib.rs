@@ -5,7 +5,9 @@
 pub mod coordinator;
 pub mod cutting;
 pub mod host;
+pub mod passes;
 pub mod progress;
+pub mod resume;
 pub mod rows;
 pub mod settings;
 pub mod store;

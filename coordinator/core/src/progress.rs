@@ -1,5 +1,6 @@
 //! How far a scan is: targets by outcome.
 
+use crate::passes::History;
 use protocol::probe::{Outcome, State};
 use std::collections::BTreeMap;
 
@@ -9,21 +10,33 @@ pub struct Progress {
     /// How many targets the scan has.
     pub targets: u64,
     counts: BTreeMap<Outcome, u64>,
+    single_try: u64,
 }
 
 impl Progress {
     /// Of a scan of `targets`, none settled.
     #[must_use]
     pub fn new(targets: u64) -> Self {
-        Self { targets, counts: BTreeMap::new() }
+        Self { targets, ..Self::default() }
     }
 
-    /// Counts outcomes that were committed.
-    pub fn add(&mut self, outcomes: &[Outcome]) {
-        for &outcome in outcomes {
-            *self.counts.entry(outcome).or_default() += 1;
+    /// Counts that a target of which `before` was known is now known to be `after`. What was never leased counts as pending.
+    pub fn count(&mut self, before: History, after: History) {
+        if before != History::PENDING {
+            let count = self.counts.entry(before.outcome).or_default();
+            debug_assert!(*count > 0, "{:?} was never counted", before.outcome);
+            *count = count.saturating_sub(1);
         }
+        *self.counts.entry(after.outcome).or_default() += 1;
+        let rests_on_one = |history: History| u64::from(history.outcome.is_probed() && history.tries == 1);
+        self.single_try = (self.single_try + rests_on_one(after)).saturating_sub(rests_on_one(before));
         debug_assert!(self.settled() <= self.targets, "more outcomes than targets");
+    }
+
+    /// How many states rest on a single try.
+    #[must_use]
+    pub fn single_try(&self) -> u64 {
+        self.single_try
     }
 
     /// How many targets have an outcome, `not-probed` included.
@@ -46,7 +59,7 @@ impl Progress {
 
     /// Outcomes with how many targets have them.
     pub fn counts(&self) -> impl Iterator<Item = (Outcome, u64)> + '_ {
-        self.counts.iter().map(|(&outcome, &count)| (outcome, count))
+        self.counts.iter().filter(|(_, count)| **count > 0).map(|(&outcome, &count)| (outcome, count))
     }
 
     /// True if a target was not probed, for a cause that leaves the scan incomplete.

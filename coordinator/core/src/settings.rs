@@ -15,6 +15,8 @@ pub struct Settings {
     pub silent_after: Duration,
     /// How long an interrupted scan waits for its agents' last reports.
     pub stop_within: Duration,
+    /// How long a cohort rests between two passes: what was lost to a burst is not lost to the same burst again.
+    pub rest: Duration,
     /// The most leases that an instance has open.
     pub leases_max: usize,
     /// Whether agents are told to go when all scans are finished: those of a scan from here.
@@ -29,6 +31,7 @@ impl Default for Settings {
             renew_every: Duration::from_millis(2_500),
             silent_after: Duration::from_secs(6),
             stop_within: Duration::from_millis(1_500),
+            rest: Duration::from_millis(500),
             leases_max: 256,
             dismiss: false,
         }

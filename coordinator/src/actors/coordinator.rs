@@ -1,6 +1,6 @@
 //! `Coordinator`: the shell of the machine (`coordinator_core::coordinator`). It carries inputs in and outputs out, and arms one timer.
 //!
-//! - Owner: whoever runs scans; it learns of a store that failed by [`Failure`].
+//! - Owner: whoever runs scans; it learns of a store that failed by [`Told::Failure`].
 //! - In: [`Submit`], [`Interrupt`], [`Connect`] from the owner; [`FromSession`] from sessions; answers of the store.
 //! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
 //!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's channel, awaited.
@@ -73,7 +73,13 @@ enum Outgoing {
 impl Coordinator {
     /// A coordinator over a store's thread. `owner` is told what becomes known.
     #[must_use]
-    pub fn new(machine: Machine, clock: Clock, store: StoreHandle, answers: mpsc::Receiver<Answer>, owner: mpsc::Sender<Told>) -> Self {
+    pub fn new(
+        machine: Machine,
+        clock: Clock,
+        store: StoreHandle,
+        answers: mpsc::Receiver<Answer>,
+        owner: mpsc::Sender<Told>,
+    ) -> Self {
         Self {
             machine,
             clock,

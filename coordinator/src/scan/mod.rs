@@ -56,7 +56,13 @@ fn try_run(request: &ScanRequest, screen: &Screen) -> Result<ExitCode, (ExitCode
 }
 
 /// Starts every part, submits the scan and follows it.
-async fn start(request: &ScanRequest, prepared: Prepared, account: Account, file: Option<ResultFile>, screen: Screen) -> anyhow::Result<ExitCode> {
+async fn start(
+    request: &ScanRequest,
+    prepared: Prepared,
+    account: Account,
+    file: Option<ResultFile>,
+    screen: Screen,
+) -> anyhow::Result<ExitCode> {
     let Prepared { record, settings, parts, .. } = prepared;
     let (store, answers) = thread::start(Box::new(MemoryStore::new()))?;
     let (told, events) = mpsc::channel(EVENTS_MAX);

@@ -1,6 +1,7 @@
 //! From what was asked to what is run: plan, options, and the agent for it, by what this machine can and may.
 
 use crate::cli::ScanRequest;
+use agent_core::agent::Identity;
 use anyhow::Context;
 use coordinator_core::settings::Settings;
 use coordinator_core::store::{ScanRecord, ScanStatus};
@@ -11,7 +12,6 @@ use portsweep_agent::limits::Descriptors;
 use portsweep_agent::privilege::PingAccess;
 use portsweep_agent::probe::{ConnectProber, IcmpProber, Prober, TcpPingProber};
 use portsweep_agent::scope::Scope;
-use agent_core::agent::Identity;
 use protocol::id::{AgentName, InstanceId, ScanId};
 use protocol::message::{PingMethod, ProbeOptions};
 use protocol::plan::{Plan, PlanParts, Slots};
@@ -73,6 +73,7 @@ impl Prepared {
             plan: PlanParts::from(&plan),
             options,
             rate: request.rate(),
+            tries: None,
             status: ScanStatus::Running,
             request: request.command().to_owned(),
         };

@@ -2,22 +2,23 @@
 
 use super::prepare::Prepared;
 use crate::cli::ScanRequest;
-use crate::report::facts::{AgentFacts, Counts, PingMethod, ScanFacts, Status};
 use crate::report::Rows;
+use crate::report::facts::{AgentFacts, Counts, PingMethod, ScanFacts, Status};
 use coordinator_core::host::Host;
+use coordinator_core::resume::Resumed;
 use coordinator_core::rows;
 use coordinator_core::store::{ScanStatus, Store};
 use jiff::Timestamp;
 use portsweep_agent::clock::Clock;
-use protocol::chunk;
 use protocol::id::ScanId;
 use protocol::message::PingMethod as Method;
 use protocol::plan::Plan;
 use protocol::probe::ProbeKind;
 use protocol::rate::Rate;
+use protocol::{chunk, covers};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What is known of a scan from its start: what the store need not say.
@@ -50,13 +51,19 @@ impl Account {
     }
 
     /// The facts, and the rows that they were counted from.
-    pub(super) fn read<'a>(&'a self, store: &'a dyn Store, status: Option<ScanStatus>, elapsed: Duration) -> io::Result<(ScanFacts, StoredRows<'a>)> {
+    pub(super) fn read<'a>(
+        &'a self,
+        store: &'a dyn Store,
+        status: Option<ScanStatus>,
+        elapsed: Duration,
+    ) -> io::Result<(ScanFacts, StoredRows<'a>)> {
         let mut rows = StoredRows { store, account: self };
         let mut counts = Counts::default();
         rows.for_each(&mut |host| {
             counts.add_host(host);
             Ok(())
         })?;
+        let stored = Resumed::load(store, self.id).map_err(io::Error::other)?;
         let now = wall();
         let facts = ScanFacts {
             id: self.id,
@@ -74,10 +81,9 @@ impl Account {
             seed: self.plan.seed(),
             plan: self.plan.digest().to_string(),
             names: self.names.clone(),
-            // One pass: each state rests on one try.
-            single_try: counts.probed(),
+            single_try: stored.progress.single_try(),
             counts,
-            estimated_loss: None,
+            estimated_loss: stored.loss.estimate(),
             elapsed,
             agents: self.agents(store)?,
         };
@@ -87,9 +93,12 @@ impl Account {
     fn agents(&self, store: &dyn Store) -> io::Result<Vec<AgentFacts>> {
         let mut probed = BTreeMap::<u32, u64>::new();
         for number in 0..self.plan.cohorts() {
-            for stored in store.chunks(self.id, number).map_err(io::Error::other)? {
-                let outcomes = chunk::decode(&stored.chunk, stored.shard.len()).map_err(io::Error::other)?;
-                *probed.entry(stored.agent).or_default() += outcomes.iter().filter(|outcome| outcome.is_probed()).count() as u64;
+            for stored in store.chunks(self.id, number, 0..u32::MAX).map_err(io::Error::other)? {
+                let outcomes =
+                    chunk::decode(&stored.chunk, covers::count(&stored.covers, stored.shard.lo, stored.shard.hi))
+                        .map_err(io::Error::other)?;
+                *probed.entry(stored.agent).or_default() +=
+                    outcomes.iter().filter(|outcome| outcome.is_probed()).count() as u64;
             }
         }
         let pinged = self.kinds.contains(&ProbeKind::Ping);

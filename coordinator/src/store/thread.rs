@@ -76,7 +76,10 @@ impl StoreHandle {
     ///
     /// # Errors
     /// If the thread is gone.
-    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&dyn Store) -> T + Send + 'static) -> Result<T, AskError> {
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn Store) -> T + Send + 'static,
+    ) -> Result<T, AskError> {
         let (seen, answer) = oneshot::channel();
         let look = Box::new(move |store: &dyn Store| {
             let _nobody_waits = seen.send(look(store));

@@ -122,7 +122,8 @@ fn what_an_older_coordinator_leaves_out_has_its_default() {
     let old = include_str!("../../testdata/frames-1-without-pace.txt");
     for line in old.lines() {
         let (name, hex) = line.split_once(' ').unwrap();
-        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let bytes: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
         match decode(&bytes).unwrap() {
             CoordinatorMessage::Grant(grant) => assert_eq!(grant.options, ProbeOptions::new(900, 8_192), "{name}"),
             CoordinatorMessage::Control(control) => assert_eq!(control.share, None, "{name}"),
@@ -171,7 +172,8 @@ fn bad_input_45_a_flipped_bit_never_does_harm() {
 fn bad_input_23_to_32_hostile_lengths_and_depths_are_refused() {
     let nested: Vec<u8> = [0x91].repeat(10_000);
     let recursive: Vec<u8> = [0x81, 0xa1, 0x41].repeat(21_846);
-    let announced: Vec<Vec<u8>> = [0xdd, 0xdf, 0xdb, 0xc6].into_iter().map(|tag| vec![tag, 0xff, 0xff, 0xff, 0xff]).collect();
+    let announced: Vec<Vec<u8>> =
+        [0xdd, 0xdf, 0xdb, 0xc6].into_iter().map(|tag| vec![tag, 0xff, 0xff, 0xff, 0xff]).collect();
     let arrays: Vec<u8> = [0xdd, 0xff, 0xff, 0xff, 0xff].repeat(16);
     for bytes in announced.iter().chain([&nested, &recursive, &arrays, &vec![0x80; FRAME_BYTES_MAX], &vec![0xc1]]) {
         assert!(!decodes(bytes));
@@ -208,7 +210,8 @@ fn bad_input_58_59_62_grants_that_make_no_sense_are_not_sound() {
 #[test]
 fn too_long_a_list_is_refused() {
     let AgentMessage::Hello(hello) = from_agents().remove(0).1 else { unreachable!() };
-    let holds = |count: u64| AgentMessage::Hello(Hello { holds: (0..count).map(Epoch::new).collect(), ..hello.clone() });
+    let holds =
+        |count: u64| AgentMessage::Hello(Hello { holds: (0..count).map(Epoch::new).collect(), ..hello.clone() });
     assert!(decode::<AgentMessage>(&encode(&holds(LEASES_MAX as u64)).unwrap()).is_ok());
     assert!(decode::<AgentMessage>(&encode(&holds(LEASES_MAX as u64 + 1)).unwrap()).is_err());
 }

@@ -11,7 +11,7 @@ impl World {
         )
     }
 
-    pub(super) fn to_agent(&mut self, agent: usize, input: AgentInput) {
+    pub(super) fn agent_gets(&mut self, agent: usize, input: AgentInput) {
         let now = self.local(agent);
         if let Some(machine) = &mut self.agents[agent].machine {
             machine.handle_input(now, input);
@@ -20,6 +20,7 @@ impl World {
     }
 
     pub(super) fn agent_timeout(&mut self, agent: usize) {
+        self.agents[agent].armed = None;
         let now = self.local(agent);
         if let Some(machine) = &mut self.agents[agent].machine {
             machine.handle_timeout(now);
@@ -50,11 +51,11 @@ impl World {
                 AgentOutput::Control(_) | AgentOutput::Finished => {}
             }
         }
-        if let Some(at) = self.agents[agent].machine.as_ref().and_then(Agent::poll_timeout) {
-            let wait = at.since(self.local(agent)).div_f64(self.agents[agent].rate) + Duration::from_nanos(2);
-            let late = self.random.millis(0, 20);
-            self.after(wait + late, Happening::AgentTimer { agent, life });
-        }
+        let now = self.local(agent);
+        let wanted = self.agents[agent].machine.as_ref().and_then(Agent::poll_timeout);
+        let wait = |at: Time| at.since(now).div_f64(self.agents[agent].rate) + Duration::from_nanos(2);
+        let wanted = wanted.map(|at| (at, wait(at)));
+        self.agents[agent].armed = self.arm(self.agents[agent].armed, wanted, Happening::AgentTimer { agent, life });
     }
 
     pub(super) fn send_probe(&mut self, agent: usize, life: u64, probe: Probe, right_ends_at: Time) {
@@ -67,18 +68,23 @@ impl World {
             return self.after(Duration::ZERO, Happening::Answer { agent, life, settled });
         }
         let instance = self.agents[agent].instance;
-        let leases = self.store.leases(SCAN).unwrap_or_default();
-        if !leases.iter().any(|lease| lease.epoch == probe.id.epoch && lease.holder == Some(instance)) {
+        let holder = self.store.lease_of(SCAN, probe.id.epoch).and_then(|lease| lease.holder);
+        if holder != Some(instance) {
             self.broke(format!(
                 "O1: agent {agent} probes {} under lease {}, which is not its own",
                 probe.target, probe.id.epoch
             ));
         }
-        if let Some(other) = self.in_flight.insert(probe.target, (agent, life)) {
-            self.broke(format!("O2: {} is in flight from agent {agent} and from {other:?}", probe.target));
+        if let Some(other) = self.in_flight.insert(probe.target, (agent, life, probe.id.epoch)) {
+            let this = (agent, life, probe.id.epoch);
+            self.broke(format!("O2: {} is in flight from {this:?} and from {other:?}", probe.target));
         }
         *self.sent.entry(probe.target).or_default() += 1;
-        let (outcome, rtt) = self.truth(probe.target);
+        let lost = self.random.chance(self.faults.loss_percent);
+        let (outcome, rtt) = match (lost, self.truth(probe.target)) {
+            (true, (truth, _)) => (silence(truth), None),
+            (false, truth) => truth,
+        };
         self.after(rtt.unwrap_or(probe.timeout), Happening::Landed(probe.target));
         self.after(
             rtt.unwrap_or(probe.timeout),
@@ -88,7 +94,7 @@ impl World {
 
     pub(super) fn answer(&mut self, agent: usize, life: u64, settled: Settled) {
         if self.agents[agent].life == life {
-            self.to_agent(agent, AgentInput::Settled(vec![settled]));
+            self.agent_gets(agent, AgentInput::Settled(vec![settled]));
         }
     }
 
@@ -165,5 +171,13 @@ impl World {
         self.reached.freezes_past_a_right += u64::from(length > self.settings.ttl);
         self.agents[agent].frozen_until = self.now + length;
         self.agents[agent].stopped_for += length.as_nanos() as u64;
+    }
+}
+
+/// What a target looks like whose question or answer was lost.
+pub(super) fn silence(truth: Outcome) -> Outcome {
+    match truth.state() {
+        State::Up | State::Down => Outcome::DOWN,
+        _ => Outcome::FILTERED,
     }
 }

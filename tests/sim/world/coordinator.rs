@@ -3,7 +3,7 @@
 use super::*;
 
 impl World {
-    pub(super) fn to_coordinator(&mut self, input: Input) {
+    pub(super) fn coordinator_gets(&mut self, input: Input) {
         let now = self.now;
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.handle_input(now, input);
@@ -12,6 +12,7 @@ impl World {
     }
 
     pub(super) fn coordinator_timeout(&mut self) {
+        self.coordinator_armed = None;
         let now = self.now;
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.handle_timeout(now);
@@ -28,7 +29,7 @@ impl World {
                 Output::Store(id, request) => self.ask_disk(id, request),
                 Output::Send(session, message) => self.coordinator_sends(session, *message),
                 Output::Close(session) => self.close(session, true),
-                Output::Event(Event::Committed { outcomes, .. }) => self.note(outcomes.len() as u64),
+                Output::Event(Event::Committed { progress, .. }) => self.note(progress.settled()),
                 Output::Event(Event::Finished { status, .. }) => {
                     if self.store.scans().map(|scans| scans[0].status).ok() != Some(status) {
                         self.broke("O3: the end was announced before it was durable".into());
@@ -37,10 +38,10 @@ impl World {
                 }
             }
         }
-        if let Some(at) = self.coordinator.as_ref().and_then(Coordinator::poll_timeout) {
-            let late = self.random.millis(0, 20);
-            self.at(at + late, Happening::CoordinatorTimer { life: self.coordinator_life });
-        }
+        let wanted = self.coordinator.as_ref().and_then(Coordinator::poll_timeout);
+        let timer = Happening::CoordinatorTimer { life: self.coordinator_life };
+        let wanted = wanted.map(|at| (at, at.since(self.now)));
+        self.coordinator_armed = self.arm(self.coordinator_armed, wanted, timer);
     }
 
     pub(super) fn ask_disk(&mut self, id: RequestId, request: StoreRequest) {
@@ -82,8 +83,7 @@ impl World {
     }
 
     pub(super) fn look_at_commit(&mut self, commit: &Commit) {
-        let leases = self.store.leases(SCAN).unwrap_or_default();
-        match leases.iter().find(|lease| lease.epoch == commit.epoch) {
+        match self.store.lease_of(SCAN, commit.epoch) {
             Some(lease) => self.reached.late_reports_of_returned_leases += u64::from(lease.holder.is_none()),
             None => self.reached.fenced_or_duplicate += 1,
         }
@@ -97,7 +97,13 @@ impl World {
         }
         let count = leases
             .iter()
-            .find(|lease| protocol::chunk::decode(&commit.chunk, lease.shard.len()).is_ok())
+            .find(|lease| {
+                protocol::chunk::decode(
+                    &commit.chunk,
+                    protocol::covers::count(&lease.covers, lease.shard.lo, lease.shard.hi),
+                )
+                .is_ok()
+            })
             .map(|lease| lease.epoch);
         if let Some(epoch) = count {
             let _ = self.store.commit(&Commit { epoch, ..commit.clone() });
@@ -126,9 +132,9 @@ impl World {
         if self.store.scans().is_ok_and(|scans| scans.is_empty()) {
             // It crashed before the scan was durable: nobody was told of it, so the user submits it again.
             self.coordinator = Some(Coordinator::new(self.settings));
-            return self.to_coordinator(Input::Submit(self.record()));
+            return self.coordinator_gets(Input::Submit(self.record()));
         }
-        match resumed(&self.store, &self.plan) {
+        match Resumed::load(&self.store, SCAN) {
             Ok(resumed) => {
                 let no_wait = self.bug == Some(Bug::NoWaitAfterRestart);
                 self.coordinator = Some(Coordinator::resume(self.settings, self.now, &[resumed], no_wait));
@@ -145,6 +151,7 @@ impl World {
             plan: PlanParts::from(&self.plan),
             options,
             rate: None,
+            tries: self.faults.tries,
             status: ScanStatus::Running,
             request: String::new(),
         }
@@ -157,24 +164,8 @@ impl World {
         if let Err(error) = self.store.audit(SCAN) {
             self.broke(format!("O5: {error}"));
         }
-        let mut stored = BTreeSet::new();
-        for number in 0..self.plan.cohorts() {
-            stored.extend(self.store.chunks(SCAN, number).unwrap_or_default().into_iter().map(|chunk| chunk.epoch));
-        }
-        if let Some(lost) = self.announced.difference(&stored).next() {
+        if let Some(&lost) = self.announced.iter().find(|&&epoch| !self.store.is_taken(SCAN, epoch)) {
             self.broke(format!("O3: lease {lost} was announced as taken and is not stored"));
         }
     }
-}
-
-fn resumed(store: &MemoryStore, plan: &Plan) -> Result<Resumed, StoreError> {
-    let record = store.scans()?.remove(0);
-    let (open, opened) = store.cohorts(SCAN)?;
-    let mut progress = Vec::new();
-    for number in 0..plan.cohorts() {
-        for chunk in store.chunks(SCAN, number)? {
-            progress.extend(protocol::chunk::decode(&chunk.chunk, chunk.shard.len()).unwrap_or_default());
-        }
-    }
-    Ok(Resumed { record, open, opened, leases: store.leases(SCAN)?, progress, agents: store.agents(SCAN)? })
 }

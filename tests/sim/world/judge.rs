@@ -26,7 +26,7 @@ impl World {
         let (sent, log) = (self.sent.values().sum(), self.log);
         match self.broken {
             Some(broken) => Err(broken),
-            None => Ok(Ran { reached: self.reached, targets: self.plan.len(), sent, log }),
+            None => Ok(Ran { reached: self.reached, targets: self.plan.len(), sent, missed: self.missed, log }),
         }
     }
 
@@ -39,7 +39,7 @@ impl World {
             .map(Slot::Tcp)
             .chain(self.plan.slots().ping().then_some(Slot::Ping))
             .collect();
-        let mut expected: BTreeMap<Outcome, u64> = BTreeMap::new();
+        let mut expected: BTreeMap<Outcome, i64> = BTreeMap::new();
         let mut open = Vec::new();
         for slot in slots {
             let target = Target { address: host.address, slot };
@@ -52,13 +52,19 @@ impl World {
                 self.broke(format!("O4: {target} was never probed"));
             }
         }
-        open.sort_unstable();
-        let mut found: BTreeMap<Outcome, u64> = BTreeMap::new();
+        // What is found beside the truth must be silence, and as much as is missing of what answers.
         for (outcome, count) in host.counts() {
-            *found.entry(outcome).or_default() += count;
+            *expected.entry(outcome).or_default() -= count as i64;
         }
-        if found != expected || host.open.iter().map(|open| open.port).collect::<Vec<_>>() != open {
-            self.broke(format!("O4: {} is found {found:?}, and is {expected:?}", host.address));
+        let missing: i64 = expected.values().filter(|count| **count > 0).sum();
+        let only_silence = expected.iter().all(|(outcome, count)| *count >= 0 || outcome.is_silence());
+        let is_open = host.open.iter().all(|found| open.contains(&found.port));
+        if !only_silence || !is_open || host.targets() != u64::from(self.plan.slots().len()) {
+            self.broke(format!("O4: {host:?} differs from the truth by {expected:?}"));
         }
+        if missing > 0 && self.faults.loss_percent == 0 {
+            self.broke(format!("O4: without loss, {} is found silent where it answers: {expected:?}", host.address));
+        }
+        self.missed += missing as u64;
     }
 }

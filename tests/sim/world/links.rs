@@ -16,8 +16,8 @@ impl World {
         let session = SessionId(self.last_session);
         self.links.insert(session, Link { agent, life, to_coordinator_at: self.now, to_agent_at: self.now });
         self.agents[agent].session = Some(session);
-        self.to_coordinator(Input::Opened(session));
-        self.to_agent(agent, AgentInput::Connected);
+        self.coordinator_gets(Input::Opened(session));
+        self.agent_gets(agent, AgentInput::Connected);
     }
 
     /// A FIFO link: nothing overtakes, and a cut holds what is on its way until it mends or the session is given up.
@@ -30,10 +30,7 @@ impl World {
 
     pub(super) fn coordinator_sends(&mut self, session: SessionId, message: CoordinatorMessage) {
         if let CoordinatorMessage::Committed { epoch, reply: CommitReply::Applied } = message {
-            let stored = (0..self.plan.cohorts()).any(|number| {
-                self.store.chunks(SCAN, number).unwrap_or_default().iter().any(|chunk| chunk.epoch == epoch)
-            });
-            if !stored {
+            if !self.store.is_taken(SCAN, epoch) {
                 self.broke(format!("O3: the reply to lease {epoch} was sent before it was durable"));
             }
             self.announced.insert(epoch);
@@ -84,8 +81,8 @@ impl World {
             return;
         }
         match message {
-            Some(message) => self.to_coordinator(Input::Message(session, Box::new(message))),
-            None => self.to_coordinator(Input::Closed(session)),
+            Some(message) => self.coordinator_gets(Input::Message(session, Box::new(message))),
+            None => self.coordinator_gets(Input::Closed(session)),
         }
     }
 
@@ -98,11 +95,11 @@ impl World {
             return;
         }
         match message {
-            Some(message) => self.to_agent(agent, AgentInput::Message(Box::new(message))),
+            Some(message) => self.agent_gets(agent, AgentInput::Message(Box::new(message))),
             None => {
                 self.links.remove(&session);
                 self.agents[agent].session = None;
-                self.to_agent(agent, AgentInput::Disconnected);
+                self.agent_gets(agent, AgentInput::Disconnected);
                 self.redial(agent);
             }
         }

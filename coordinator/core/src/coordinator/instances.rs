@@ -1,9 +1,12 @@
 //! Sessions, instances and their rights: who may probe, and who gets what.
 
+use super::open::{Leased, Need};
+use super::scan::{Scan, Work};
 use super::{Coordinator, Event, Lease, Output, Pending, SessionId};
-use crate::coordinator::scan::{Resumed, Scan};
+use crate::passes::History;
+use crate::resume::Resumed;
 use crate::settings::Settings;
-use crate::store::{AgentFacts, LeaseOrder, Shard, StoreRequest};
+use crate::store::{AgentFacts, Cut, LeaseOrder, ScanStatus, Shard, StoreRequest};
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, Hello, Welcome};
 use protocol::time::Time;
@@ -39,14 +42,20 @@ impl Coordinator {
             };
             let id = resumed.record.id;
             coordinator.scans.insert(id, scan);
-            for lease in &resumed.leases {
-                coordinator.leases.insert(lease.epoch, Lease { scan: id, shard: lease.shard, holder: lease.holder });
+            coordinator.work = true;
+            for (lease, before) in &resumed.leases {
+                let before = if before.iter().all(|history| *history == History::PENDING) { &[][..] } else { before };
+                let leased =
+                    Leased { shard: lease.shard, covers: lease.covers.as_slice().into(), before: before.into() };
+                coordinator.leases.insert(lease.epoch, Lease { scan: id, leased, holder: lease.holder });
                 if let Some(holder) = lease.holder {
                     let right_ends_at = Some(if rights_ended { now } else { now + settings.ttl + settings.margin });
-                    coordinator
-                        .instances
-                        .insert(holder, Instance { facts: None, session: None, right_ends_at, wants: 0, each: 0 });
+                    let instance = Instance { facts: None, session: None, right_ends_at, wants: 0, each: 0 };
+                    coordinator.instances.insert(holder, instance);
                 }
+            }
+            if resumed.record.status != ScanStatus::Running {
+                coordinator.ask_store(StoreRequest::SetStatus(id, ScanStatus::Running), Pending::Nothing);
             }
         }
         coordinator.end_rights(now);
@@ -73,6 +82,7 @@ impl Coordinator {
             self.release(held, true);
             for scan in self.scans.values_mut() {
                 scan.disown(id);
+                self.work = true;
             }
         }
     }
@@ -168,11 +178,13 @@ impl Coordinator {
             && let Some(known) = self.instances.get_mut(&instance)
         {
             (known.wants, known.each) = (u64::from(claim.targets), claim.targets_each);
+            self.work = true;
         }
     }
 
     /// Gives work to whoever wants some, the one that has the fewest leases first.
-    pub(super) fn serve(&mut self, _now: Time) {
+    pub(super) fn serve(&mut self) {
+        self.full = false;
         let mut claimants: Vec<_> = self
             .instances
             .iter()
@@ -189,35 +201,24 @@ impl Coordinator {
                 if left == 0 || room == 0 {
                     break;
                 }
-                let pieces = self.cut(scan, instance, left, each, room);
-                if pieces.is_empty() {
+                let work = self.cut(scan, instance, left, each, room);
+                if work.is_empty() {
                     continue;
                 }
-                room -= pieces.len();
-                let shards: Vec<_> = pieces.iter().map(|piece| piece.shard).collect();
-                left = left.saturating_sub(shards.iter().map(|shard| u64::from(shard.len())).sum());
-                let order = LeaseOrder {
-                    scan,
-                    holder: instance,
-                    agent: agent.clone(),
-                    cuts: pieces.iter().map(|piece| piece.cut).collect(),
-                };
-                self.ask_store(StoreRequest::Lease(order), Pending::Lease { scan, instance, session, shards });
+                room -= work.len();
+                left = left.saturating_sub(work.iter().map(|(_, leased)| u64::from(leased.covered())).sum());
+                let (cuts, work) = work.into_iter().unzip();
+                let order = LeaseOrder { scan, holder: instance, agent: agent.clone(), cuts };
+                self.ask_store(StoreRequest::Lease(order), Pending::Lease { scan, instance, session, work });
             }
+            self.full |= left > 0 && room == 0;
             if let Some(known) = self.instances.get_mut(&instance) {
                 known.wants = left;
             }
         }
     }
 
-    fn cut(
-        &mut self,
-        scan: ScanId,
-        instance: InstanceId,
-        targets: u64,
-        each: u32,
-        room: usize,
-    ) -> Vec<crate::cutting::Piece> {
+    fn cut(&mut self, scan: ScanId, instance: InstanceId, targets: u64, each: u32, room: usize) -> Vec<(Cut, Leased)> {
         // A returned lease whose late report waits for the store is about to be settled: it is not leased again.
         let reported = |epoch: Epoch| {
             self.pending
@@ -228,20 +229,18 @@ impl Coordinator {
             .leases
             .iter()
             .filter(|(epoch, lease)| lease.scan == scan && lease.holder.is_none() && !reported(**epoch))
-            .map(|(&epoch, lease)| (epoch, lease.shard))
+            .map(|(&epoch, lease)| (epoch, lease.leased.shard, lease.leased.covered()))
             .collect();
-        let pieces = self
-            .scans
-            .get_mut(&scan)
-            .map(|running| running.cut(instance, targets, each, room, &returned))
-            .unwrap_or_default();
-        for piece in &pieces {
-            // Its epoch dies when the store leases it again; the requests are in one queue, so a report behind this finds it dead.
-            if let crate::store::Cut::Returned(epoch) = piece.cut {
-                self.leases.remove(&epoch);
-            }
-        }
-        pieces
+        let Some(running) = self.scans.get_mut(&scan) else { return Vec::new() };
+        let work = running.cut(instance, targets, each, room, returned);
+        work.into_iter()
+            .filter_map(|Work { cut, leased }| match (&cut, leased) {
+                (_, Some(leased)) => Some((cut, leased)),
+                // Its epoch dies when the store leases it again; the requests are in one queue, so a report behind this finds it dead.
+                (Cut::Returned(epoch), None) => self.leases.remove(epoch).map(|lease| (cut, lease.leased)),
+                (Cut::Frontier { .. }, None) => None,
+            })
+            .collect()
     }
 
     /// How many leases an instance has, those on their way from the store included.
@@ -251,7 +250,7 @@ impl Coordinator {
             .pending
             .values()
             .map(|pending| match pending {
-                Pending::Lease { instance: holder, shards, .. } if *holder == instance => shards.len(),
+                Pending::Lease { instance: holder, work, .. } if *holder == instance => work.len(),
                 _ => 0,
             })
             .sum();
@@ -262,38 +261,27 @@ impl Coordinator {
     /// its session still. Else they are taken back: nobody was told.
     pub(super) fn leased(
         &mut self,
-        _now: Time,
         scan: ScanId,
         instance: InstanceId,
         session: SessionId,
-        shards: &[Shard],
+        work: Vec<Leased>,
         epochs: &[Epoch],
     ) {
         let current = self.instances.get(&instance).is_some_and(|known| known.session == Some(session));
-        for (&epoch, &shard) in epochs.iter().zip(shards) {
-            self.leases.insert(epoch, Lease { scan, shard, holder: Some(instance) });
+        let mut grants = Vec::with_capacity(epochs.len());
+        for (&epoch, leased) in epochs.iter().zip(work) {
+            if let Some(running) = self.scans.get(&scan).filter(|_| current)
+                && let Some(cohort) = running.cohort(leased.shard.cohort)
+            {
+                let Shard { pass, lo, hi, .. } = leased.shard;
+                let (cohort, covers) = (cohort.as_ref().clone(), leased.covers.to_vec());
+                grants.push(Grant { epoch, scan, pass, cohort, lo, hi, covers, options: running.options });
+            }
+            self.leases.insert(epoch, Lease { scan, leased, holder: Some(instance) });
         }
         if !current {
             return self.release(epochs.to_vec(), false);
         }
-        let Some(running) = self.scans.get(&scan) else { return };
-        let grants: Vec<_> = epochs
-            .iter()
-            .zip(shards)
-            .filter_map(|(&epoch, shard)| {
-                let cohort = running.cohort(shard.cohort)?.as_ref().clone();
-                Some(Grant {
-                    epoch,
-                    scan,
-                    pass: shard.pass,
-                    cohort,
-                    lo: shard.lo,
-                    hi: shard.hi,
-                    covers: Vec::new(),
-                    options: running.options,
-                })
-            })
-            .collect();
         for grant in grants {
             self.send(session, CoordinatorMessage::Grant(grant));
         }
@@ -305,6 +293,7 @@ impl Coordinator {
         for epoch in epochs {
             if let Some(lease) = self.leases.get_mut(&epoch) {
                 lease.holder = None;
+                self.work = true;
                 by_scan.entry(lease.scan).or_default().push(epoch);
             }
         }
@@ -339,14 +328,28 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn close_cohorts(&mut self) {
-        let through: Vec<_> = self
+    /// Asks the store for what open cohorts need to go on: surveys, passes, their end.
+    pub(super) fn go_on(&mut self, now: Time) {
+        let rest = self.settings.rest;
+        let needs: Vec<_> = self
             .scans
             .iter_mut()
-            .flat_map(|(&scan, running)| running.take_through().into_iter().map(move |cohort| (scan, cohort)))
+            .flat_map(|(&scan, running)| {
+                running.needs(now, rest).into_iter().map(move |(cohort, need)| (scan, cohort, need))
+            })
             .collect();
-        for (scan, cohort) in through {
-            self.ask_store(StoreRequest::CloseCohort(scan, cohort), Pending::CloseCohort { scan, cohort });
+        for (scan, cohort, need) in needs {
+            let (request, pending) = match need {
+                Need::Survey(indices) => {
+                    let request = StoreRequest::Survey { scan, cohort, indices: indices.clone() };
+                    (request, Pending::Survey { scan, cohort, indices })
+                }
+                Need::BeginPass(pass) => {
+                    (StoreRequest::BeginPass(scan, cohort, pass), Pending::BeginPass { scan, cohort, pass })
+                }
+                Need::Close => (StoreRequest::CloseCohort(scan, cohort), Pending::CloseCohort { scan, cohort }),
+            };
+            self.ask_store(request, pending);
         }
     }
 

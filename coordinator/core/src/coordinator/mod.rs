@@ -4,20 +4,22 @@
 //! which they were asked. What it announces (a grant, a commit's reply, an event) it announces after the store's answer.
 
 mod instances;
+mod open;
 mod reports;
 mod scan;
 
-pub use scan::Resumed;
-
+use crate::progress::Progress;
 use crate::settings::Settings;
-use crate::store::{Committed, ScanRecord, ScanStatus, Shard, StoreReply, StoreRequest};
+use crate::store::{Committed, ScanRecord, ScanStatus, StoreReply, StoreRequest};
 use instances::{Instance, Session};
+use open::Leased;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{AgentMessage, Control, CoordinatorMessage, Run};
 use protocol::probe::{Outcome, Target};
 use protocol::time::Time;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 /// A connection of an agent, numbered by the shell: never the same number twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +60,7 @@ pub enum Output {
 }
 
 /// What became known of a scan, and is durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A report was taken.
     Committed {
@@ -66,8 +68,10 @@ pub enum Event {
         scan: ScanId,
         /// Open ports and live hosts in it.
         findings: Vec<Found>,
-        /// All its outcomes, for counting.
-        outcomes: Vec<Outcome>,
+        /// How far the scan is with it.
+        progress: Progress,
+        /// The measured share of tries that is lost, 0 to 1.
+        loss: Option<f64>,
     },
     /// The scan ended.
     Finished {
@@ -103,19 +107,22 @@ pub struct Counters {
 }
 
 /// A lease as the machine knows it: the store's row, and whose scan.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Lease {
     scan: ScanId,
-    shard: Shard,
+    leased: Leased,
     holder: Option<InstanceId>,
 }
 
 /// What is to be done when the store answers.
 #[derive(Debug)]
 enum Pending {
-    Lease { scan: ScanId, instance: InstanceId, session: SessionId, shards: Vec<Shard> },
+    Lease { scan: ScanId, instance: InstanceId, session: SessionId, work: Vec<Leased> },
+    BeginPass { scan: ScanId, cohort: u64, pass: u8 },
+    Survey { scan: ScanId, cohort: u64, indices: Range<u32> },
     Commit { scan: ScanId, epoch: Epoch, session: SessionId, outcomes: Vec<Outcome>, findings: Vec<Found> },
     CloseCohort { scan: ScanId, cohort: u64 },
+    Create { scan: ScanId },
     Finish { scan: ScanId, status: ScanStatus },
     Nothing,
 }
@@ -129,6 +136,10 @@ pub struct Coordinator {
     sessions: BTreeMap<SessionId, Session>,
     pending: BTreeMap<RequestId, Pending>,
     last_request: u64,
+    /// Whether there may be work for who wants some, since that was last looked for.
+    work: bool,
+    /// Whether somebody wants more and has as many leases as may be.
+    full: bool,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -145,6 +156,8 @@ impl Coordinator {
             sessions: BTreeMap::new(),
             pending: BTreeMap::new(),
             last_request: 0,
+            work: false,
+            full: false,
             outputs: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -161,7 +174,7 @@ impl Coordinator {
             }
             Input::Closed(session) => self.forget_session(session),
             Input::Message(session, message) => self.message(now, session, *message),
-            Input::Stored(request, reply) => self.stored(now, request, reply),
+            Input::Stored(request, reply) => self.stored(request, reply),
         }
         self.advance(now);
     }
@@ -191,7 +204,7 @@ impl Coordinator {
     pub fn poll_timeout(&self) -> Option<Time> {
         let rights = self.instances.values().filter_map(|instance| instance.right_ends_at);
         let silences = self.sessions.values().map(|session| session.heard_at + self.settings.silent_after);
-        let stops = self.scans.values().filter_map(Scan::stops_at);
+        let stops = self.scans.values().filter_map(Scan::wakes_at);
         rights.chain(silences).chain(stops).min()
     }
 
@@ -201,14 +214,25 @@ impl Coordinator {
         self.counters
     }
 
-    fn stored(&mut self, now: Time, request: RequestId, reply: StoreReply) {
+    fn stored(&mut self, request: RequestId, reply: StoreReply) {
         let Some(pending) = self.pending.remove(&request) else {
             debug_assert!(false, "the store answered {request:?} twice");
             return;
         };
         match (pending, reply) {
-            (Pending::Lease { scan, instance, session, shards }, StoreReply::Leased(epochs)) => {
-                self.leased(now, scan, instance, session, &shards, &epochs);
+            (Pending::Lease { scan, instance, session, work }, StoreReply::Leased(epochs)) => {
+                self.leased(scan, instance, session, work, &epochs);
+            }
+            (Pending::BeginPass { scan, cohort, pass }, StoreReply::Done) => {
+                if let Some(scan) = self.scans.get_mut(&scan) {
+                    scan.pass_began(cohort, pass);
+                }
+            }
+            (Pending::Survey { scan, cohort, indices }, StoreReply::Surveyed(histories)) => {
+                if let Some(scan) = self.scans.get_mut(&scan) {
+                    scan.surveyed(cohort, indices, &histories);
+                    self.work = true;
+                }
             }
             (Pending::Commit { scan, epoch, session, outcomes, findings }, StoreReply::Committed(committed)) => {
                 self.committed(session, scan, epoch, committed, outcomes, findings);
@@ -223,6 +247,7 @@ impl Coordinator {
                 self.leases.retain(|_, lease| lease.scan != scan);
                 self.outputs.push_back(Output::Event(Event::Finished { scan, status }));
             }
+            (Pending::Create { scan }, StoreReply::Done) => self.tell_control(scan),
             (Pending::Nothing, StoreReply::Done) => {}
             (pending, reply) => debug_assert!(false, "the store answered {pending:?} with {reply:?}"),
         }
@@ -241,9 +266,10 @@ impl Coordinator {
         let reply = match committed {
             Committed::Applied => {
                 if let (Some(lease), Some(running)) = (self.leases.remove(&epoch), self.scans.get_mut(&scan)) {
-                    running.unleased(lease.shard);
-                    running.progress.add(&outcomes);
-                    self.outputs.push_back(Output::Event(Event::Committed { scan, findings, outcomes }));
+                    running.settled(&lease.leased, &outcomes);
+                    self.work |= self.full;
+                    let (progress, loss) = (running.progress.clone(), running.loss());
+                    self.outputs.push_back(Output::Event(Event::Committed { scan, findings, progress, loss }));
                 }
                 CommitReply::Applied
             }
@@ -261,8 +287,10 @@ impl Coordinator {
 
     /// Whatever the last input made possible: grants, closed cohorts, ended scans.
     fn advance(&mut self, now: Time) {
-        self.close_cohorts();
-        self.serve(now);
+        self.go_on(now);
+        if std::mem::take(&mut self.work) {
+            self.serve();
+        }
         self.finish_scans(now);
         self.dismiss();
     }
@@ -291,18 +319,25 @@ impl Coordinator {
             return;
         };
         self.scans.insert(record.id, scan);
-        self.ask_store(StoreRequest::CreateScan(record), Pending::Nothing);
+        self.work = true;
+        let id = record.id;
+        self.ask_store(StoreRequest::CreateScan(record), Pending::Create { scan: id });
     }
 
     fn interrupt(&mut self, now: Time, scan: ScanId) {
         let stop_at = now + self.settings.stop_within;
         let Some(running) = self.scans.get_mut(&scan) else { return };
         if running.stop(stop_at) {
-            let control = control(scan, running);
-            let sessions: Vec<_> = self.instances.values().filter_map(|instance| instance.session).collect();
-            for session in sessions {
-                self.send(session, CoordinatorMessage::Control(control.clone()));
-            }
+            self.tell_control(scan);
+        }
+    }
+
+    /// Tells every agent what holds for a scan.
+    fn tell_control(&mut self, scan: ScanId) {
+        let Some(control) = self.scans.get(&scan).map(|running| control(scan, running)) else { return };
+        let sessions: Vec<_> = self.instances.values().filter_map(|instance| instance.session).collect();
+        for session in sessions {
+            self.send(session, CoordinatorMessage::Control(control.clone()));
         }
     }
 
@@ -335,8 +370,11 @@ impl Pending {
     fn concerns(&self, id: ScanId) -> bool {
         match self {
             Self::Lease { scan, .. }
+            | Self::BeginPass { scan, .. }
+            | Self::Survey { scan, .. }
             | Self::Commit { scan, .. }
             | Self::CloseCohort { scan, .. }
+            | Self::Create { scan }
             | Self::Finish { scan, .. } => *scan == id,
             Self::Nothing => false,
         }
@@ -344,7 +382,6 @@ impl Pending {
 }
 
 fn control(scan: ScanId, running: &Scan) -> Control {
-    // One agent: the whole budget is its share.
     let (version, run) = if running.stops_at().is_some() { (2, Run::Stop) } else { (1, Run::Go) };
     Control { scan, version, run, exclude: protocol::range_set::AddressSet::new(), share: running.rate }
 }

@@ -1,5 +1,6 @@
 //! Reports: what they must be to be taken.
 
+use super::open::Leased;
 use super::{Coordinator, Found, Pending, SessionId};
 use crate::store::{Commit, StoreRequest};
 use protocol::chunk;
@@ -13,19 +14,20 @@ impl Coordinator {
     /// the lease; 3. its findings are the targets that it says were found open or up, in order. A dead epoch is a value, not an
     /// error; a report that contradicts itself costs the session.
     pub(super) fn report(&mut self, session: SessionId, report: Report) {
-        let lease = self.leases.get(&report.epoch).copied();
-        let cohort = lease.and_then(|lease| self.scans.get(&lease.scan)?.cohort(lease.shard.cohort).cloned());
+        let lease = self.leases.get(&report.epoch).cloned();
+        let cohort =
+            lease.as_ref().and_then(|lease| self.scans.get(&lease.scan)?.cohort(lease.leased.shard.cohort).cloned());
         let (Some(lease), Some(cohort)) = (lease, cohort) else {
             self.counters.fenced += 1;
             return self.send(session, CoordinatorMessage::Committed { epoch: report.epoch, reply: CommitReply::Gone });
         };
-        let outcomes = match chunk::decode(&report.chunk, lease.shard.len()) {
+        let outcomes = match chunk::decode(&report.chunk, lease.leased.covered()) {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 return self.refuse(session, &format!("the report of lease {} is malformed: {error}", report.epoch));
             }
         };
-        let Some(findings) = found(&cohort, lease.shard.lo, &outcomes, &report.findings) else {
+        let Some(findings) = found(&cohort, &lease.leased, &outcomes, &report.findings) else {
             return self
                 .refuse(session, &format!("the findings of lease {} are not those of its outcomes", report.epoch));
         };
@@ -39,10 +41,11 @@ impl Coordinator {
 }
 
 /// The findings as targets; `None` if they are not exactly the outcomes that are findings, in order.
-fn found(cohort: &Arc<Cohort>, lo: u32, outcomes: &[Outcome], findings: &[Finding]) -> Option<Vec<Found>> {
+fn found(cohort: &Arc<Cohort>, leased: &Leased, outcomes: &[Outcome], findings: &[Finding]) -> Option<Vec<Found>> {
     let mut given = findings.iter();
     let mut found = Vec::with_capacity(findings.len());
-    for (index, &outcome) in (lo..).zip(outcomes).filter(|(_, outcome)| outcome.is_finding()) {
+    let covered = leased.targets().map(|(index, _)| index).zip(outcomes);
+    for (index, &outcome) in covered.filter(|(_, outcome)| outcome.is_finding()) {
         let finding = given.next().filter(|finding| finding.index == index)?;
         found.push(Found { target: cohort.target(index)?, outcome, rtt_us: finding.rtt_us });
     }

@@ -1,8 +1,11 @@
 //! A running scan in the coordinator's memory: its open cohorts and how far each is.
 
-use crate::cutting::{OpenCohort, Piece, Problem, cut};
+use super::open::{Leased, Need, Open};
+use crate::cutting::{self, Problem, Returned, cut};
+use crate::passes::{History, Loss, Policy};
 use crate::progress::Progress;
-use crate::store::{AgentFacts, CohortRecord, Cut, LeaseRecord, ScanRecord, ScanStatus, Shard};
+use crate::resume::Resumed;
+use crate::store::{Cut, ScanRecord, ScanStatus, Shard};
 use protocol::id::{Epoch, InstanceId};
 use protocol::message::ProbeOptions;
 use protocol::plan::{Cohort, Plan};
@@ -10,24 +13,9 @@ use protocol::probe::Outcome;
 use protocol::rate::Rate;
 use protocol::time::Time;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
-
-/// What a store holds of a scan that goes on.
-#[derive(Debug, Clone)]
-pub struct Resumed {
-    /// The scan.
-    pub record: ScanRecord,
-    /// Its open cohorts.
-    pub open: Vec<CohortRecord>,
-    /// How many cohorts were opened in all.
-    pub opened: u64,
-    /// Its leases.
-    pub leases: Vec<LeaseRecord>,
-    /// Every outcome that was committed.
-    pub progress: Vec<Outcome>,
-    /// Its agents.
-    pub agents: Vec<AgentFacts>,
-}
+use std::time::Duration;
 
 pub(super) struct Scan {
     pub(super) plan: Plan,
@@ -36,21 +24,19 @@ pub(super) struct Scan {
     pub(super) rate: Option<Rate>,
     pub(super) progress: Progress,
     pub(super) finishing: bool,
+    tries: Option<u8>,
+    loss: Loss,
     open: BTreeMap<u64, Open>,
     opened: u64,
     closed: u64,
     stop_at: Option<Time>,
 }
 
-struct Open {
-    cohort: Arc<Cohort>,
-    pass: u8,
-    /// Everything below was leased, or is on its way to the store as a lease.
-    frontier: u32,
-    /// How many shards were leased, or are on their way to be, and not settled.
-    leased: usize,
-    owner: Option<InstanceId>,
-    closing: bool,
+/// What was cut for an agent: how the store is to lease it, and what it covers. A returned lease's cover is known by its epoch.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) cut: Cut,
+    pub(super) leased: Option<Leased>,
 }
 
 impl Scan {
@@ -64,6 +50,8 @@ impl Scan {
             rate: record.rate,
             progress,
             finishing: false,
+            tries: record.tries,
+            loss: Loss::default(),
             open: BTreeMap::new(),
             opened: 0,
             closed: 0,
@@ -74,16 +62,21 @@ impl Scan {
     /// A scan that goes on where a store left it. `None` if what is stored does not fit together.
     pub(super) fn resume(resumed: &Resumed) -> Option<Self> {
         let mut scan = Self::new(&resumed.record)?;
-        scan.progress.add(&resumed.progress);
-        scan.opened = resumed.opened;
-        scan.closed = resumed.opened.checked_sub(resumed.open.len() as u64)?;
-        for record in &resumed.open {
+        (scan.progress, scan.loss, scan.opened) = (resumed.progress.clone(), resumed.loss, resumed.opened);
+        for (record, steps) in &resumed.open {
             let cohort = Arc::new(scan.plan.cohort(record.number)?);
-            let leased = resumed.leases.iter().filter(|lease| lease.shard.cohort == record.number).count();
-            let open =
-                Open { cohort, pass: record.pass, frontier: record.frontier, leased, owner: None, closing: false };
+            let leased = resumed.leases.iter().filter(|(lease, _)| lease.shard.cohort == record.number).count();
+            let mut open = Open::resumed(cohort, record.pass, record.frontier, leased);
+            for &(index, before, after) in steps {
+                open.found(index, before, after, after.outcome);
+            }
             scan.open.insert(record.number, open);
         }
+        for &(number, pass) in &resumed.gaps {
+            let cohort = Arc::new(scan.plan.cohort(number)?);
+            scan.open.insert(number, Open::reopened(cohort, pass));
+        }
+        scan.closed = scan.opened.checked_sub(scan.open.len() as u64)?;
         Some(scan)
     }
 
@@ -94,6 +87,12 @@ impl Scan {
     /// When it ends at the latest, once it was stopped.
     pub(super) fn stops_at(&self) -> Option<Time> {
         self.stop_at.filter(|_| !self.finishing)
+    }
+
+    /// When it is to be looked at again.
+    pub(super) fn wakes_at(&self) -> Option<Time> {
+        let rests = self.open.values().filter_map(Open::rests_until).min().filter(|_| self.stop_at.is_none());
+        rests.into_iter().chain(self.stops_at()).min()
     }
 
     /// Stops it; false if it was stopped already.
@@ -113,6 +112,11 @@ impl Scan {
         }
     }
 
+    /// The measured loss, 0 to 1.
+    pub(super) fn loss(&self) -> Option<f64> {
+        self.loss.estimate()
+    }
+
     pub(super) fn cohort(&self, number: u64) -> Option<&Arc<Cohort>> {
         self.open.get(&number).map(|open| &open.cohort)
     }
@@ -124,13 +128,20 @@ impl Scan {
         targets: u64,
         each: u32,
         pieces_max: usize,
-        returned: &[(Epoch, Shard)],
-    ) -> Vec<Piece> {
+        returned: Vec<(Epoch, Shard, u32)>,
+    ) -> Vec<Work> {
         if self.stop_at.is_some() {
             return Vec::new();
         }
-        let open: Vec<_> = self.open.iter().map(|(&number, open)| open.seen_as(number)).collect();
-        let problem = Problem { claimant, targets, each, pieces_max, open: &open, returned };
+        let open: Vec<_> = self.open.iter().filter_map(|(&number, open)| open.seen_as(number)).collect();
+        let returned: Vec<_> = returned
+            .into_iter()
+            .map(|(epoch, shard, covered)| {
+                let owner = self.open.get(&shard.cohort).and_then(|open| open.owner);
+                Returned { epoch, shard, covered, owner }
+            })
+            .collect();
+        let problem = Problem { claimant, targets, each, pieces_max, open: &open, returned: &returned };
         let (plan, opened) = (&self.plan, &mut self.opened);
         let mut new = Vec::new();
         let pieces = cut(&problem, || {
@@ -138,27 +149,39 @@ impl Scan {
             let cohort = Arc::new(plan.cohort(number)?);
             *opened += 1;
             let len = cohort.len();
-            new.push((number, Open { cohort, pass: 1, frontier: 0, leased: 0, owner: None, closing: false }));
+            new.push((number, Open::new(cohort)));
             Some((number, len))
         });
         self.open.extend(new);
-        for piece in &pieces {
-            if let Some(open) = self.open.get_mut(&piece.shard.cohort) {
-                if matches!(piece.cut, Cut::Frontier(_)) {
-                    open.frontier = piece.shard.hi;
-                    open.leased += 1;
+        let mut work = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let Some(open) = self.open.get_mut(&piece.shard.cohort) else { continue };
+            open.owner.get_or_insert(claimant);
+            let leased = match piece.from {
+                cutting::From::Frontier => Some(open.take_frontier(piece.shard)),
+                cutting::From::Prepared => open.take_prepared(),
+                cutting::From::Returned(epoch) => {
+                    work.push(Work { cut: Cut::Returned(epoch), leased: None });
+                    continue;
                 }
-                open.owner.get_or_insert(claimant);
+            };
+            if let Some(leased) = leased {
+                let cut = Cut::Frontier { shard: leased.shard, covers: leased.covers.to_vec() };
+                work.push(Work { cut, leased: Some(leased) });
             }
         }
-        pieces
+        work
     }
 
-    /// A lease of it was settled.
-    pub(super) fn unleased(&mut self, shard: Shard) {
-        if let Some(open) = self.open.get_mut(&shard.cohort) {
-            debug_assert!(open.leased > 0, "a shard of cohort {} was settled twice", shard.cohort);
-            open.leased = open.leased.saturating_sub(1);
+    /// A lease of it was settled, with these outcomes of what it covers.
+    pub(super) fn settled(&mut self, leased: &Leased, outcomes: &[Outcome]) {
+        let Some(open) = self.open.get_mut(&leased.shard.cohort) else { return };
+        open.unleased();
+        for ((index, before), &outcome) in leased.targets().zip(outcomes) {
+            let now = History { outcome, tries: u8::from(outcome.is_probed()), agent: 0, rtt_us: None };
+            let after = before.then(now);
+            self.progress.count(before, after);
+            open.found(index, before, after, outcome);
         }
     }
 
@@ -169,26 +192,38 @@ impl Scan {
         }
     }
 
-    /// The cohorts that are through and not yet being closed. Marks them.
-    pub(super) fn take_through(&mut self) -> Vec<u64> {
-        let through = |open: &Open| !open.closing && open.leased == 0 && open.frontier == open.cohort.len();
-        let mut numbers = Vec::new();
-        for (&number, open) in self.open.iter_mut().filter(|(_, open)| through(open)) {
-            open.closing = true;
-            numbers.push(number);
+    /// What its cohorts need from the store now, which is then on its way.
+    pub(super) fn needs(&mut self, now: Time, rest: Duration) -> Vec<(u64, Need)> {
+        if self.stop_at.is_some() {
+            return Vec::new();
         }
-        numbers
+        let (open, loss) = (&mut self.open, &mut self.loss);
+        let mut needs = Vec::new();
+        for (&number, open) in open {
+            needs.extend(open.need(now, rest).map(|need| (number, need)));
+            if let Some(measured) = open.take_loss() {
+                loss.add(measured);
+            }
+        }
+        needs
+    }
+
+    pub(super) fn pass_began(&mut self, number: u64, pass: u8) {
+        if let Some(open) = self.open.get_mut(&number) {
+            open.began(pass);
+        }
+    }
+
+    pub(super) fn surveyed(&mut self, number: u64, indices: Range<u32>, histories: &[History]) {
+        let policy = Policy { tries: self.tries, loss: self.loss, settled_anything: true };
+        if let Some(open) = self.open.get_mut(&number) {
+            open.surveyed(indices, histories, policy);
+        }
     }
 
     pub(super) fn cohort_closed(&mut self, number: u64) {
         if self.open.remove(&number).is_some() {
             self.closed += 1;
         }
-    }
-}
-
-impl Open {
-    fn seen_as(&self, number: u64) -> OpenCohort {
-        OpenCohort { number, pass: self.pass, len: self.cohort.len(), frontier: self.frontier, owner: self.owner }
     }
 }

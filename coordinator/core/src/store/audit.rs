@@ -1,9 +1,9 @@
 //! The proof of the store's invariants, on what is stored.
 
 use super::{CohortRecord, Shard, Store, StoreError};
-use protocol::chunk;
 use protocol::id::{Epoch, ScanId};
 use protocol::plan::Plan;
+use protocol::{chunk, covers};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn prove<S: Store + ?Sized>(store: &S, scan: ScanId) -> Result<(), StoreError> {
@@ -12,30 +12,30 @@ pub(super) fn prove<S: Store + ?Sized>(store: &S, scan: ScanId) -> Result<(), St
     let (open, opened) = store.cohorts(scan)?;
     let open: BTreeMap<u64, CohortRecord> = open.into_iter().map(|cohort| (cohort.number, cohort)).collect();
     let mut epochs = BTreeSet::new();
-    let mut leased: BTreeMap<u64, Vec<Shard>> = BTreeMap::new();
+    let mut leased: BTreeMap<u64, Vec<Covered>> = BTreeMap::new();
     for lease in store.leases(scan)? {
         once(&mut epochs, lease.epoch)?;
-        leased.entry(lease.shard.cohort).or_default().push(lease.shard);
+        leased.entry(lease.shard.cohort).or_default().push((lease.shard, lease.covers));
     }
     for position in 0..opened {
         let number = plan
             .cohort_at(position)
             .ok_or_else(|| broken("I4", format!("{opened} cohorts opened, of {}", plan.cohorts())))?;
-        let cohort = plan.cohort(number).ok_or_else(|| broken("I4", format!("cohort {number} is not in the plan")))?;
-        let mut shards = leased.remove(&number).unwrap_or_default();
-        for stored in store.chunks(scan, number)? {
+        let len = plan.cohort_len(number).unwrap_or(0);
+        let mut covered = leased.remove(&number).unwrap_or_default();
+        for stored in store.chunks(scan, number, 0..len)? {
             once(&mut epochs, stored.epoch)?;
-            shards.push(stored.shard);
-            let outcomes = chunk::decode(&stored.chunk, stored.shard.len())
+            let (lo, hi) = (stored.shard.lo, stored.shard.hi);
+            let outcomes = chunk::decode(&stored.chunk, covers::count(&stored.covers, lo, hi))
                 .map_err(|error| broken("I2", format!("chunk of epoch {}: {error}", stored.epoch)))?;
-            let found =
-                (stored.shard.lo..).zip(&outcomes).filter(|(_, outcome)| outcome.is_finding()).map(|(index, _)| index);
+            let covers = covers::indices(&stored.covers, lo, hi).zip(&outcomes);
+            let found = covers.filter(|(_, outcome)| outcome.is_finding()).map(|(index, _)| index);
             if !found.eq(stored.findings.iter().map(|finding| finding.index)) {
                 return Err(broken("I5", format!("findings of epoch {} are not those of its chunk", stored.epoch)));
             }
+            covered.push((stored.shard, stored.covers));
         }
-        let frontier = open.get(&number).map_or(cohort.len(), |record| record.frontier);
-        tile(number, shards, frontier)?;
+        tile(number, len, covered, open.get(&number).copied())?;
     }
     match leased.keys().next() {
         Some(number) => Err(broken("I4", format!("cohort {number} has leases and was not opened"))),
@@ -43,21 +43,43 @@ pub(super) fn prove<S: Store + ?Sized>(store: &S, scan: ScanId) -> Result<(), St
     }
 }
 
+/// What a lease or a chunk covers.
+type Covered = (Shard, Vec<u8>);
+
 fn once(epochs: &mut BTreeSet<Epoch>, epoch: Epoch) -> Result<(), StoreError> {
     if epochs.insert(epoch) { Ok(()) } else { Err(broken("I1", format!("epoch {epoch} was given twice"))) }
 }
 
-fn tile(number: u64, mut shards: Vec<Shard>, frontier: u32) -> Result<(), StoreError> {
-    shards.sort();
-    let mut end = 0;
-    for shard in shards {
-        if shard.lo != end || shard.is_empty() {
+fn tile(number: u64, len: u32, mut covered: Vec<Covered>, open: Option<CohortRecord>) -> Result<(), StoreError> {
+    covered.sort();
+    let (pass, frontier) = open.map_or((u8::MAX, len), |record| (record.pass, record.frontier));
+    let (mut at, mut end) = (1, 0);
+    for (shard, covers) in &covered {
+        if shard.pass != at {
+            if at == 1 && end != len {
+                return Err(broken("I4", format!("cohort {number}: pass {} began at {end} of {len}", shard.pass)));
+            }
+            (at, end) = (shard.pass, 0);
+        }
+        let follows = if at == 1 { shard.lo == end && covers.is_empty() } else { shard.lo >= end };
+        if !follows || shard.is_empty() || !covers::fits(covers, shard.lo, shard.hi) {
             let invariant = if shard.lo < end { "I3" } else { "I4" };
-            return Err(broken(invariant, format!("cohort {number}: {}..{} after {end}", shard.lo, shard.hi)));
+            return Err(broken(
+                invariant,
+                format!("cohort {number}, pass {at}: {}..{} after {end}", shard.lo, shard.hi),
+            ));
         }
         end = shard.hi;
     }
-    if end == frontier { Ok(()) } else { Err(broken("I4", format!("cohort {number} ends at {end}, not {frontier}"))) }
+    let expected = if pass == 1 { frontier } else { len };
+    let first = covered.iter().rev().find(|(shard, _)| shard.pass == 1).map_or(0, |(shard, _)| shard.hi);
+    if first != expected {
+        return Err(broken("I4", format!("cohort {number}: the first pass ends at {first}, not {expected}")));
+    }
+    if at > pass || (at == pass && end > frontier) {
+        return Err(broken("I4", format!("cohort {number} is leased up to {end} of pass {at}, beyond its frontier")));
+    }
+    Ok(())
 }
 
 fn broken(invariant: &'static str, detail: String) -> StoreError {

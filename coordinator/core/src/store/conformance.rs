@@ -1,6 +1,8 @@
 //! What every store must do, as one suite that each implementation runs.
 
-use super::{AgentFacts, Commit, Committed, Cut, LeaseOrder, ScanRecord, ScanStatus, Shard, Store, StoreError};
+use super::{
+    AgentFacts, CohortRecord, Commit, Committed, Cut, LeaseOrder, ScanRecord, ScanStatus, Shard, Store, StoreError,
+};
 use protocol::chunk;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{Finding, PingMethod, ProbeOptions};
@@ -18,6 +20,7 @@ pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
     a_report_counts_once_while_its_epoch_is_live(&mut *make());
     a_returned_shard_keeps_its_epoch_until_it_is_leased_again(&mut *make());
     a_cohort_closes_when_it_is_through(&mut *make());
+    a_later_pass_covers_what_it_says(&mut *make());
     the_audit_finds_what_is_wrong(&mut *make());
 }
 
@@ -32,7 +35,7 @@ fn record() -> ScanRecord {
     let addresses = RankedRanges::try_from(&addresses).expect("two addresses");
     let plan = PlanParts { addresses, slots: Slots::new(false, (1..=10).collect()), seed: 5 };
     let options = ProbeOptions::new(900, 64);
-    ScanRecord { id: SCAN, plan, options, rate: None, status: ScanStatus::Running, request: "{}".into() }
+    ScanRecord { id: SCAN, plan, options, rate: None, tries: None, status: ScanStatus::Running, request: "{}".into() }
 }
 
 fn agent(name: &str) -> AgentFacts {
@@ -41,6 +44,10 @@ fn agent(name: &str) -> AgentFacts {
 
 fn order(cuts: Vec<Cut>) -> LeaseOrder {
     LeaseOrder { scan: SCAN, holder: InstanceId::new(1), agent: agent("a"), cuts }
+}
+
+fn frontier(shard: Shard) -> Cut {
+    Cut::Frontier { shard, covers: Vec::new() }
 }
 
 fn shard(cohort: u64, lo: u32, hi: u32) -> Shard {
@@ -66,39 +73,38 @@ fn scans_are_kept_and_repeated_harmlessly(store: &mut dyn Store) {
     assert_eq!(store.scans().expect("scans"), [ScanRecord { status: ScanStatus::Done, ..record() }]);
     let unknown = ScanId::from_bytes([8; 16]);
     assert!(matches!(store.set_status(unknown, ScanStatus::Done), Err(StoreError::UnknownScan(id)) if id == unknown));
-    assert!(store.leases(unknown).is_err() && store.chunks(unknown, 0).is_err() && store.audit(unknown).is_err());
+    assert!(store.leases(unknown).is_err() && store.chunks(unknown, 0, 0..1).is_err() && store.audit(unknown).is_err());
 }
 
 fn leases_are_made_all_or_none_and_epochs_rise(store: &mut dyn Store) {
     store.create_scan(&record()).expect("a new scan");
     let (first, second) = (cohort_at(0), cohort_at(1));
-    let epochs = store
-        .lease(&order(vec![Cut::Frontier(shard(first, 0, 4)), Cut::Frontier(shard(first, 4, 10))]))
-        .expect("two leases");
+    let epochs =
+        store.lease(&order(vec![frontier(shard(first, 0, 4)), frontier(shard(first, 4, 10))])).expect("two leases");
     assert!(epochs[0] < epochs[1]);
-    for wrong in [shard(first, 4, 10), shard(second, 1, 5), shard(second, 0, 11), shard(second, 0, 0), shard(9, 0, 1)] {
-        let result = store.lease(&order(vec![Cut::Frontier(shard(second, 0, 1)), Cut::Frontier(wrong)]));
+    for wrong in [shard(first, 4, 10), shard(second, 2, 5), shard(second, 0, 11), shard(second, 0, 0), shard(9, 0, 1)] {
+        let result = store.lease(&order(vec![frontier(shard(second, 0, 1)), frontier(wrong)]));
         assert!(matches!(result, Err(StoreError::Conflict(_))), "{wrong:?}: {result:?}");
     }
     assert_eq!(store.leases(SCAN).expect("leases").len(), 2, "none of a refused order's leases stays");
     assert_eq!(store.cohorts(SCAN).expect("cohorts").1, 1, "nor did it open a cohort");
     let held = store.lease(&order(vec![Cut::Returned(epochs[0])]));
     assert!(matches!(held, Err(StoreError::Conflict(_))), "a held lease is nobody else's");
-    let next = store.lease(&order(vec![Cut::Frontier(shard(second, 0, 10))])).expect("a lease");
+    let next = store.lease(&order(vec![frontier(shard(second, 0, 10))])).expect("a lease");
     assert!(next[0] > epochs[1]);
     store.audit(SCAN).expect("the invariants hold");
 }
 
 fn a_report_counts_once_while_its_epoch_is_live(store: &mut dyn Store) {
     store.create_scan(&record()).expect("a new scan");
-    let epoch = store.lease(&order(vec![Cut::Frontier(shard(cohort_at(0), 0, 3))])).expect("a lease")[0];
+    let epoch = store.lease(&order(vec![frontier(shard(cohort_at(0), 0, 3))])).expect("a lease")[0];
     let report = commit(epoch, &[Outcome::OPEN, Outcome::CLOSED, Outcome::FILTERED]);
     assert_eq!(store.commit(&report).expect("a commit"), Committed::Applied);
     assert_eq!(store.commit(&report).expect("again"), Committed::Duplicate);
     let other = commit(epoch, &[Outcome::CLOSED; 3]);
     assert_eq!(store.commit(&other).expect("the same epoch, other content"), Committed::Duplicate);
     assert_eq!(store.commit(&commit(Epoch::new(99), &[])).expect("an epoch never given"), Committed::Fenced);
-    let chunks = store.chunks(SCAN, cohort_at(0)).expect("chunks");
+    let chunks = store.chunks(SCAN, cohort_at(0), 0..10).expect("chunks");
     assert_eq!((chunks.len(), &chunks[0].chunk, chunks[0].epoch), (1, &report.chunk, epoch));
     assert_eq!(chunks[0].findings, report.findings);
     assert!(store.leases(SCAN).expect("leases").is_empty());
@@ -109,9 +115,8 @@ fn a_report_counts_once_while_its_epoch_is_live(store: &mut dyn Store) {
 fn a_returned_shard_keeps_its_epoch_until_it_is_leased_again(store: &mut dyn Store) {
     store.create_scan(&record()).expect("a new scan");
     let cohort = cohort_at(0);
-    let epochs = store
-        .lease(&order(vec![Cut::Frontier(shard(cohort, 0, 1)), Cut::Frontier(shard(cohort, 1, 2))]))
-        .expect("leases");
+    let epochs =
+        store.lease(&order(vec![frontier(shard(cohort, 0, 1)), frontier(shard(cohort, 1, 2))])).expect("leases");
     store.release(SCAN, &epochs, true).expect("a release");
     store.release(SCAN, &[Epoch::new(99)], true).expect("of what is no more");
     store.release(SCAN, &epochs, true).expect("again");
@@ -123,18 +128,21 @@ fn a_returned_shard_keeps_its_epoch_until_it_is_leased_again(store: &mut dyn Sto
     assert_eq!(store.commit(&commit(epochs[1], &[Outcome::OPEN])).expect("too late"), Committed::Fenced);
     assert_eq!(store.commit(&commit(again[0], &[Outcome::CLOSED])).expect("in time"), Committed::Applied);
     assert_eq!(store.agents(SCAN).expect("agents").len(), 2);
-    assert_eq!(store.chunks(SCAN, cohort).expect("chunks").iter().map(|chunk| chunk.agent).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(
+        store.chunks(SCAN, cohort, 0..10).expect("chunks").iter().map(|chunk| chunk.agent).collect::<Vec<_>>(),
+        [0, 1]
+    );
     store.audit(SCAN).expect("the invariants hold");
 }
 
 fn a_cohort_closes_when_it_is_through(store: &mut dyn Store) {
     store.create_scan(&record()).expect("a new scan");
     let cohort = cohort_at(0);
-    let epoch = store.lease(&order(vec![Cut::Frontier(shard(cohort, 0, 9))])).expect("a lease")[0];
+    let epoch = store.lease(&order(vec![frontier(shard(cohort, 0, 9))])).expect("a lease")[0];
     assert!(store.close_cohort(SCAN, cohort).is_err(), "it is leased");
     store.commit(&commit(epoch, &[Outcome::CLOSED; 9])).expect("a commit");
     assert!(store.close_cohort(SCAN, cohort).is_err(), "a target is left");
-    let last = store.lease(&order(vec![Cut::Frontier(shard(cohort, 9, 10))])).expect("a lease")[0];
+    let last = store.lease(&order(vec![frontier(shard(cohort, 9, 10))])).expect("a lease")[0];
     store.commit(&commit(last, &[Outcome::CLOSED])).expect("a commit");
     store.close_cohort(SCAN, cohort).expect("through");
     store.close_cohort(SCAN, cohort).expect("again");
@@ -142,10 +150,42 @@ fn a_cohort_closes_when_it_is_through(store: &mut dyn Store) {
     store.audit(SCAN).expect("the invariants hold");
 }
 
+fn a_later_pass_covers_what_it_says(store: &mut dyn Store) {
+    store.create_scan(&record()).expect("a new scan");
+    let cohort = cohort_at(0);
+    assert!(store.begin_pass(SCAN, cohort, 2).is_err(), "it was never opened");
+    let epoch = store.lease(&order(vec![frontier(shard(cohort, 0, 10))])).expect("a lease")[0];
+    assert!(store.begin_pass(SCAN, cohort, 2).is_err(), "it is leased");
+    store.commit(&commit(epoch, &[Outcome::FILTERED; 10])).expect("a commit");
+    store.begin_pass(SCAN, cohort, 2).expect("through");
+    store.begin_pass(SCAN, cohort, 2).expect("again");
+    let later = Shard { pass: 2, ..shard(cohort, 3, 6) };
+    let cut = |shard, covers: u8| Cut::Frontier { shard, covers: vec![covers] };
+    for (wrong, covers) in [(later, 0), (later, 0xff), (Shard { pass: 1, ..later }, 0b1010_0000)] {
+        assert!(store.lease(&order(vec![cut(wrong, covers)])).is_err(), "{wrong:?} {covers:b}");
+    }
+    let epoch = store.lease(&order(vec![cut(later, 0b1010_0000)])).expect("a lease")[0];
+    let leases = store.leases(SCAN).expect("leases");
+    assert_eq!((&leases[0].shard, &leases[0].covers), (&later, &vec![0b1010_0000]));
+    assert!(store.lease(&order(vec![cut(Shard { lo: 5, hi: 7, ..later }, 0b1100_0000)])).is_err(), "it overlaps");
+    let report = Commit {
+        findings: vec![Finding { index: 5, rtt_us: 9 }],
+        ..commit(epoch, &[Outcome::FILTERED, Outcome::OPEN])
+    };
+    assert_eq!(store.commit(&report).expect("a commit"), Committed::Applied);
+    let met = store.chunks(SCAN, cohort, 5..6).expect("chunks");
+    assert_eq!(met.iter().map(|chunk| (chunk.shard.pass, chunk.shard.lo)).collect::<Vec<_>>(), [(1, 0), (2, 3)]);
+    assert_eq!(store.chunks(SCAN, cohort, 6..10).expect("chunks").len(), 1);
+    store.close_cohort(SCAN, cohort).expect("through");
+    store.begin_pass(SCAN, cohort, 3).expect("opened again");
+    assert_eq!(store.cohorts(SCAN).expect("cohorts").0, [CohortRecord { number: cohort, pass: 3, frontier: 0 }]);
+    store.audit(SCAN).expect("the invariants hold");
+}
+
 fn the_audit_finds_what_is_wrong(store: &mut dyn Store) {
     store.create_scan(&record()).expect("a new scan");
     let epochs = store
-        .lease(&order(vec![Cut::Frontier(shard(cohort_at(0), 0, 2)), Cut::Frontier(shard(cohort_at(0), 2, 4))]))
+        .lease(&order(vec![frontier(shard(cohort_at(0), 0, 2)), frontier(shard(cohort_at(0), 2, 4))]))
         .expect("leases");
     let broken = |store: &dyn Store| match store.audit(SCAN) {
         Err(StoreError::Broken { invariant, .. }) => Some(invariant),

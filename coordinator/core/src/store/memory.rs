@@ -7,6 +7,7 @@ use super::{
 use protocol::id::{Epoch, ScanId};
 use protocol::plan::Plan;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The largest scan it takes: half a byte a target makes 50 MB.
 pub const TARGETS_MAX: u64 = 100_000_000;
@@ -37,6 +38,18 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// A lease's row, if it was not settled.
+    #[must_use]
+    pub fn lease_of(&self, scan: ScanId, epoch: Epoch) -> Option<&LeaseRecord> {
+        self.scans.get(&scan)?.leases.get(&epoch)
+    }
+
+    /// True if a report of this lease was taken.
+    #[must_use]
+    pub fn is_taken(&self, scan: ScanId, epoch: Epoch) -> bool {
+        self.scans.get(&scan).is_some_and(|stored| stored.taken.contains_key(&epoch))
+    }
+
     fn stored(&self, scan: ScanId) -> Result<&Stored, StoreError> {
         self.scans.get(&scan).ok_or(StoreError::UnknownScan(scan))
     }
@@ -47,32 +60,51 @@ impl MemoryStore {
 }
 
 impl Stored {
-    /// What a cut covers and how many rights ended on it. Takes from the frontier or from the returned lease.
-    fn take(&mut self, cut: Cut) -> Result<(Shard, u8), StoreError> {
+    /// What a cut covers, and how many rights ended on it. Takes from the frontier or from the returned lease.
+    fn take(&mut self, cut: &Cut) -> Result<(Shard, Vec<u8>, u8), StoreError> {
+        let conflict = || StoreError::Conflict(cut.clone());
         match cut {
-            Cut::Returned(epoch) => match self.leases.get(&epoch) {
+            Cut::Returned(epoch) => match self.leases.get(epoch) {
                 Some(lease) if lease.holder.is_none() => {
-                    let taken = (lease.shard, lease.ends);
-                    self.leases.remove(&epoch);
+                    let taken = (lease.shard, lease.covers.clone(), lease.ends);
+                    self.leases.remove(epoch);
                     Ok(taken)
                 }
-                _ => Err(StoreError::Conflict(cut)),
+                _ => Err(conflict()),
             },
-            Cut::Frontier(shard) => {
+            Cut::Frontier { shard, covers } => {
                 let opens = !self.open.contains_key(&shard.cohort);
                 if opens && self.plan.cohort_at(self.opened) != Some(shard.cohort) {
-                    return Err(StoreError::Conflict(cut));
+                    return Err(conflict());
                 }
-                let fits = self.plan.cohort_len(shard.cohort).is_some_and(|len| shard.lo < shard.hi && shard.hi <= len);
+                let len = self.plan.cohort_len(shard.cohort).ok_or_else(conflict)?;
+                let fits = shard.lo < shard.hi && shard.hi <= len && protocol::covers::fits(covers, shard.lo, shard.hi);
                 let new = CohortRecord { number: shard.cohort, pass: 1, frontier: 0 };
                 let record = self.open.entry(shard.cohort).or_insert(new);
-                if !fits || record.frontier != shard.lo || record.pass != shard.pass {
-                    return Err(StoreError::Conflict(cut));
+                let follows = if record.pass == 1 { shard.lo == record.frontier } else { shard.lo >= record.frontier };
+                if !fits || !follows || record.pass != shard.pass {
+                    return Err(conflict());
                 }
                 record.frontier = shard.hi;
                 self.opened += u64::from(opens);
-                Ok((shard, 0))
+                Ok((*shard, covers.clone(), 0))
             }
+        }
+    }
+
+    /// That a cohort may go on to its next pass, or be closed.
+    fn check_through(&self, cohort: u64) -> Result<(), StoreError> {
+        let broken = |detail: String| Err(StoreError::Broken { invariant: "I4", detail });
+        if self.leases.values().any(|lease| lease.shard.cohort == cohort) {
+            return broken(format!("cohort {cohort} has leases"));
+        }
+        match self.open.get(&cohort) {
+            Some(record) if record.pass == 1 && Some(record.frontier) != self.plan.cohort_len(cohort) => {
+                broken(format!("cohort {cohort} is not through"))
+            }
+            Some(_) => Ok(()),
+            None if (0..self.opened).any(|position| self.plan.cohort_at(position) == Some(cohort)) => Ok(()),
+            None => broken(format!("cohort {cohort} was never opened")),
         }
     }
 
@@ -128,11 +160,13 @@ impl Store for MemoryStore {
         let (open, opened, leases) = (stored.open.clone(), stored.opened, stored.leases.clone());
         let agent = stored.agent(&order.agent);
         let mut epochs = Vec::with_capacity(order.cuts.len());
-        for (&cut, number) in order.cuts.iter().zip(first..) {
+        for (cut, number) in order.cuts.iter().zip(first..) {
             match stored.take(cut) {
-                Ok((shard, ends)) => {
+                Ok((shard, covers, ends)) => {
                     let epoch = Epoch::new(number);
-                    stored.leases.insert(epoch, LeaseRecord { epoch, shard, holder: Some(order.holder), agent, ends });
+                    stored
+                        .leases
+                        .insert(epoch, LeaseRecord { epoch, shard, covers, holder: Some(order.holder), agent, ends });
                     epochs.push(epoch);
                 }
                 Err(error) => {
@@ -166,6 +200,7 @@ impl Store for MemoryStore {
         let record = ChunkRecord {
             epoch: commit.epoch,
             shard: lease.shard,
+            covers: lease.covers,
             agent: lease.agent,
             chunk: commit.chunk.clone(),
             findings: commit.findings.clone(),
@@ -174,16 +209,19 @@ impl Store for MemoryStore {
         Ok(Committed::Applied)
     }
 
+    fn begin_pass(&mut self, scan: ScanId, cohort: u64, pass: u8) -> Result<(), StoreError> {
+        let stored = self.stored_mut(scan)?;
+        if stored.open.get(&cohort).is_some_and(|record| record.pass >= pass) {
+            return Ok(());
+        }
+        stored.check_through(cohort)?;
+        stored.open.insert(cohort, CohortRecord { number: cohort, pass, frontier: 0 });
+        Ok(())
+    }
+
     fn close_cohort(&mut self, scan: ScanId, cohort: u64) -> Result<(), StoreError> {
         let stored = self.stored_mut(scan)?;
-        let Some(record) = stored.open.get(&cohort) else { return Ok(()) };
-        let leased = stored.leases.values().any(|lease| lease.shard.cohort == cohort);
-        if leased || Some(record.frontier) != stored.plan.cohort_len(cohort) {
-            return Err(StoreError::Broken {
-                invariant: "I4",
-                detail: format!("cohort {cohort} is closed before its end"),
-            });
-        }
+        stored.check_through(cohort)?;
         stored.open.remove(&cohort);
         Ok(())
     }
@@ -194,13 +232,15 @@ impl Store for MemoryStore {
     }
 
     fn leases(&self, scan: ScanId) -> Result<Vec<LeaseRecord>, StoreError> {
-        Ok(self.stored(scan)?.leases.values().copied().collect())
+        Ok(self.stored(scan)?.leases.values().cloned().collect())
     }
 
-    fn chunks(&self, scan: ScanId, cohort: u64) -> Result<Vec<ChunkRecord>, StoreError> {
+    fn chunks(&self, scan: ScanId, cohort: u64, indices: Range<u32>) -> Result<Vec<ChunkRecord>, StoreError> {
         let from = Shard { cohort, pass: 0, lo: 0, hi: 0 };
         let to = Shard { cohort: cohort.saturating_add(1), ..from };
-        Ok(self.stored(scan)?.chunks.range(from..to).map(|(_, chunk)| chunk.clone()).collect())
+        let meets = |shard: &Shard| shard.lo < indices.end && indices.start < shard.hi;
+        let chunks = self.stored(scan)?.chunks.range(from..to).filter(|(shard, _)| meets(shard));
+        Ok(chunks.map(|(_, chunk)| chunk.clone()).collect())
     }
 
     fn agents(&self, scan: ScanId) -> Result<Vec<AgentFacts>, StoreError> {

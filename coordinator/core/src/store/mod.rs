@@ -7,7 +7,8 @@
 //! - I1: epochs rise: no two leases of a store ever had the same.
 //! - I2: a report is taken at most once, and only while its epoch is live.
 //! - I3: chunks and lease rows of one pass of a cohort are disjoint.
-//! - I4: together they tile `0..frontier`, for a closed cohort `0..len`.
+//! - I4: those of the first pass tile `0..frontier`, for a closed cohort or in a later pass `0..len`; those of a later pass lie below
+//!   its frontier.
 //! - I5: every finding lies in exactly one chunk, on a target that the chunk says was found open or up.
 
 pub mod conformance;
@@ -18,6 +19,7 @@ use protocol::message::{Finding, PingMethod, ProbeOptions};
 use protocol::plan::PlanParts;
 use protocol::rate::Rate;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// How far a scan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub struct ScanRecord {
     pub plan: PlanParts,
     /// How its probes are made.
     pub options: ProbeOptions,
+    /// How often a silent target is tried; `None` while the measured loss says.
+    pub tries: Option<u8>,
     /// Its budget over all agents, in packets per second; `None` where only windows and caps limit.
     #[serde(default)]
     pub rate: Option<Rate>,
@@ -103,12 +107,14 @@ impl Shard {
 }
 
 /// A lease that was not settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecord {
     /// Its number.
     pub epoch: Epoch,
-    /// What it covers.
+    /// Where its targets lie.
     pub shard: Shard,
+    /// Which of the shard's targets (see [`protocol::covers`]); empty for all.
+    pub covers: Vec<u8>,
     /// Who has it; `None` for a returned one: its epoch stays live until it is leased again.
     pub holder: Option<InstanceId>,
     /// The place of the holder, or of the last one, in the scan's list of agents.
@@ -118,10 +124,16 @@ pub struct LeaseRecord {
 }
 
 /// What a new lease covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// From the frontier of a cohort, which moves to `hi`. A cohort that has no record is opened by it.
-    Frontier(Shard),
+    /// From the frontier of a cohort, which moves to the shard's end. A cohort that has no record is opened by it. In the first pass
+    /// the shard begins at the frontier; in a later one not before it, as nothing of what lies between is covered.
+    Frontier {
+        /// Where the targets lie.
+        shard: Shard,
+        /// Which of them; empty for all.
+        covers: Vec<u8>,
+    },
     /// What a returned lease covers: its row goes, and with it its epoch.
     Returned(Epoch),
 }
@@ -181,8 +193,10 @@ pub enum Committed {
 pub struct ChunkRecord {
     /// Its lease's number.
     pub epoch: Epoch,
-    /// What it covers.
+    /// Where its targets lie.
     pub shard: Shard,
+    /// Which of the shard's targets; empty for all.
+    pub covers: Vec<u8>,
     /// The place of who saw it in the scan's list of agents.
     pub agent: u32,
     /// The packed outcomes.
@@ -260,10 +274,16 @@ pub trait Store: Send {
     /// [`StoreError::UnknownScan`].
     fn commit(&mut self, commit: &Commit) -> Result<Committed, StoreError>;
 
+    /// Begins a pass of a cohort: its frontier is 0. Opens it again if it was closed. A pass that it has, or had, changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Broken`] if it was never opened, has leases, or its first pass is not through.
+    fn begin_pass(&mut self, scan: ScanId, cohort: u64, pass: u8) -> Result<(), StoreError>;
+
     /// Closes a cohort whose last pass is through.
     ///
     /// # Errors
-    /// [`StoreError::Broken`] if it has leases, or its frontier is not its end.
+    /// [`StoreError::Broken`] if it has leases, or its first pass is not through.
     fn close_cohort(&mut self, scan: ScanId, cohort: u64) -> Result<(), StoreError>;
 
     /// The open cohorts of a scan, by number, and how many were opened in all.
@@ -278,11 +298,11 @@ pub trait Store: Send {
     /// [`StoreError::UnknownScan`].
     fn leases(&self, scan: ScanId) -> Result<Vec<LeaseRecord>, StoreError>;
 
-    /// The chunks of a cohort, by pass and first index.
+    /// The chunks of a cohort whose shards meet `indices`, by pass and first index.
     ///
     /// # Errors
     /// [`StoreError::UnknownScan`].
-    fn chunks(&self, scan: ScanId, cohort: u64) -> Result<Vec<ChunkRecord>, StoreError>;
+    fn chunks(&self, scan: ScanId, cohort: u64, indices: Range<u32>) -> Result<Vec<ChunkRecord>, StoreError>;
 
     /// The scan's list of agents.
     ///
@@ -321,8 +341,19 @@ pub enum StoreRequest {
     },
     /// [`Store::commit`]
     Commit(Commit),
+    /// [`Store::begin_pass`]
+    BeginPass(ScanId, u64, u8),
     /// [`Store::close_cohort`]
     CloseCohort(ScanId, u64),
+    /// What became of the targets of a cohort at `lo..hi` so far: [`History::of`](crate::passes::History::of).
+    Survey {
+        /// The scan.
+        scan: ScanId,
+        /// The cohort.
+        cohort: u64,
+        /// Which.
+        indices: Range<u32>,
+    },
 }
 
 /// What a store answered.
@@ -334,6 +365,8 @@ pub enum StoreReply {
     Leased(Vec<Epoch>),
     /// What became of the report.
     Committed(Committed),
+    /// What became of the targets, by index.
+    Surveyed(Vec<crate::passes::History>),
 }
 
 impl StoreRequest {
@@ -348,6 +381,10 @@ impl StoreRequest {
             Self::Lease(order) => store.lease(order).map(StoreReply::Leased),
             Self::Release { scan, epochs, ended } => store.release(*scan, epochs, *ended).map(|()| StoreReply::Done),
             Self::Commit(commit) => store.commit(commit).map(StoreReply::Committed),
+            Self::BeginPass(scan, cohort, pass) => store.begin_pass(*scan, *cohort, *pass).map(|()| StoreReply::Done),
+            Self::Survey { scan, cohort, indices } => {
+                crate::passes::History::of(store, *scan, *cohort, indices.clone()).map(StoreReply::Surveyed)
+            }
             Self::CloseCohort(scan, cohort) => store.close_cohort(*scan, *cohort).map(|()| StoreReply::Done),
         }
     }

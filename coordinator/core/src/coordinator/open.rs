@@ -1,0 +1,257 @@
+//! A cohort that is worked on: its pass, what of it was leased, and what the next pass covers.
+//!
+//! first pass → rest → begin → later pass → rest → … → closing. A later pass is prepared in steps: a survey tells what became of a run
+//! of targets, the policy of [`passes`](crate::passes) which of them are tried again, and these become pieces to be leased.
+
+use crate::cutting::{Left, OpenCohort};
+use crate::passes::{ALWAYS_AGAIN, History, Loss, Policy};
+use crate::store::Shard;
+use protocol::covers;
+use protocol::id::InstanceId;
+use protocol::plan::{Cohort, SHARD_TARGETS_MAX};
+use protocol::probe::Outcome;
+use protocol::time::Time;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// How many pieces of a later pass are prepared ahead.
+const PREPARED_MAX: usize = 16;
+/// How many targets such a piece covers at most: a slow agent takes few at a time.
+const PIECE_COVERS_MAX: usize = 4_096;
+
+/// What a lease covers and what was known of it before.
+#[derive(Clone, Debug)]
+pub(super) struct Leased {
+    pub(super) shard: Shard,
+    /// Which of the shard's targets; empty for all.
+    pub(super) covers: Arc<[u8]>,
+    /// By covered target; empty where nothing was known of any.
+    pub(super) before: Arc<[History]>,
+}
+
+impl Leased {
+    /// How many targets it covers.
+    pub(super) fn covered(&self) -> u32 {
+        covers::count(&self.covers, self.shard.lo, self.shard.hi)
+    }
+
+    /// The covered indices, each with what was known before.
+    pub(super) fn targets(&self) -> impl Iterator<Item = (u32, History)> + '_ {
+        let before = |at: usize| self.before.get(at).copied().unwrap_or(History::PENDING);
+        covers::indices(&self.covers, self.shard.lo, self.shard.hi)
+            .enumerate()
+            .map(move |(at, index)| (index, before(at)))
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    First { frontier: u32 },
+    Resting { until: Time },
+    Beginning,
+    Later { surveyed: u32, surveying: bool, prepared: VecDeque<Leased>, anything: bool },
+    Closing,
+}
+
+/// What an open cohort needs from the store next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Survey(Range<u32>),
+    BeginPass(u8),
+    Close,
+}
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) cohort: Arc<Cohort>,
+    pub(super) owner: Option<InstanceId>,
+    pass: u8,
+    phase: Phase,
+    /// How many shards were leased, or are on their way to be, and not settled.
+    leased: usize,
+    /// By host: whether it gave a sign of life.
+    alive: Vec<bool>,
+    /// How many of its targets a later pass might cover.
+    unsettled: u64,
+    /// What was measured of the loss here, until the scan took it: once its second pass is through, or it has none.
+    loss: Option<Loss>,
+    /// Whether this pass settled anything, and whether the last did.
+    settles: bool,
+    settled: bool,
+}
+
+impl Open {
+    pub(super) fn new(cohort: Arc<Cohort>) -> Self {
+        let alive = vec![false; cohort.hosts() as usize];
+        Self {
+            cohort,
+            owner: None,
+            pass: 1,
+            phase: Phase::First { frontier: 0 },
+            leased: 0,
+            alive,
+            unsettled: 0,
+            loss: Some(Loss::default()),
+            settles: false,
+            settled: true,
+        }
+    }
+
+    /// One that a store knows: in `pass`, leased up to `frontier`, with `leased` leases. What it found is told by [`found`](Self::found).
+    pub(super) fn resumed(cohort: Arc<Cohort>, pass: u8, frontier: u32, leased: usize) -> Self {
+        let phase = match pass {
+            1 => Phase::First { frontier },
+            _ => Phase::Later { surveyed: frontier, surveying: false, prepared: VecDeque::new(), anything: true },
+        };
+        Self { pass, phase, leased, ..Self::new(cohort) }
+    }
+
+    /// One that was closed and is opened again, for the pass after `pass`.
+    pub(super) fn reopened(cohort: Arc<Cohort>, pass: u8) -> Self {
+        Self { pass, phase: Phase::Resting { until: Time::ZERO }, unsettled: 1, loss: None, ..Self::new(cohort) }
+    }
+
+    /// As the cutter sees it; `None` while it has nothing to be cut.
+    pub(super) fn seen_as(&self, number: u64) -> Option<OpenCohort> {
+        let left = match &self.phase {
+            Phase::First { frontier } if *frontier < self.cohort.len() => Left::Whole(*frontier..self.cohort.len()),
+            Phase::Later { prepared, .. } if !prepared.is_empty() => {
+                Left::Prepared(prepared.iter().map(|piece| (piece.shard, piece.covered())).collect())
+            }
+            _ => return None,
+        };
+        Some(OpenCohort { number, pass: self.pass, left, owner: self.owner })
+    }
+
+    /// Takes what was cut from the frontier of its first pass.
+    pub(super) fn take_frontier(&mut self, shard: Shard) -> Leased {
+        if let Phase::First { frontier } = &mut self.phase {
+            debug_assert_eq!(*frontier, shard.lo);
+            *frontier = shard.hi;
+        }
+        self.leased += 1;
+        Leased { shard, covers: Arc::default(), before: Arc::default() }
+    }
+
+    /// Takes the first of the prepared pieces.
+    pub(super) fn take_prepared(&mut self) -> Option<Leased> {
+        let Phase::Later { prepared, .. } = &mut self.phase else { return None };
+        let piece = prepared.pop_front()?;
+        self.leased += 1;
+        Some(piece)
+    }
+
+    /// A lease of it was settled.
+    pub(super) fn unleased(&mut self) {
+        debug_assert!(self.leased > 0, "a shard of cohort {} was settled twice", self.cohort.number());
+        self.leased = self.leased.saturating_sub(1);
+    }
+
+    /// A target was found to be something, in this pass.
+    pub(super) fn found(&mut self, index: u32, before: History, after: History, now: Outcome) {
+        let unsettled = |history: History| history != History::PENDING && may_be_tried_again(history.outcome);
+        self.unsettled = (self.unsettled + u64::from(unsettled(after))).saturating_sub(u64::from(unsettled(before)));
+        self.settles |= now.is_probed();
+        if let Some(loss) = &mut self.loss {
+            loss.count(before, now);
+        }
+        if now.is_sign_of_life()
+            && let Some(alive) = self.cohort.host_at(index).and_then(|host| self.alive.get_mut(host as usize))
+        {
+            *alive = true;
+        }
+    }
+
+    /// What was measured of the loss here, once, as soon as it says something: the second pass is through, or there is none.
+    pub(super) fn take_loss(&mut self) -> Option<Loss> {
+        let measured = match self.phase {
+            Phase::Closing => true,
+            Phase::Resting { .. } | Phase::Beginning => self.pass >= 2,
+            Phase::First { .. } | Phase::Later { .. } => self.pass > 2,
+        };
+        if measured { self.loss.take() } else { None }
+    }
+
+    /// When it goes on by itself.
+    pub(super) fn rests_until(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Resting { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// What it needs now, which is then on its way.
+    pub(super) fn need(&mut self, now: Time, rest: std::time::Duration) -> Option<Need> {
+        let len = self.cohort.len();
+        let through = self.leased == 0
+            && match &self.phase {
+                Phase::First { frontier } => *frontier == len,
+                Phase::Later { surveyed, surveying, prepared, .. } => {
+                    *surveyed == len && !surveying && prepared.is_empty()
+                }
+                Phase::Resting { .. } | Phase::Beginning | Phase::Closing => false,
+            };
+        if through {
+            let covered = !matches!(self.phase, Phase::Later { anything: false, .. });
+            if !covered || self.unsettled == 0 || self.pass == u8::MAX {
+                self.phase = Phase::Closing;
+                return Some(Need::Close);
+            }
+            (self.settled, self.settles) = (self.settles, false);
+            self.phase = Phase::Resting { until: now + rest };
+        }
+        match &mut self.phase {
+            Phase::Resting { until } if *until <= now => {
+                self.phase = Phase::Beginning;
+                Some(Need::BeginPass(self.pass + 1))
+            }
+            Phase::Later { surveyed, surveying, prepared, .. }
+                if !*surveying && *surveyed < len && prepared.len() < PREPARED_MAX =>
+            {
+                *surveying = true;
+                Some(Need::Survey(*surveyed..len.min(surveyed.saturating_add(SHARD_TARGETS_MAX))))
+            }
+            _ => None,
+        }
+    }
+
+    /// The store began the pass.
+    pub(super) fn began(&mut self, pass: u8) {
+        self.pass = pass;
+        self.phase = Phase::Later { surveyed: 0, surveying: false, prepared: VecDeque::new(), anything: false };
+    }
+
+    /// The store told what became of `indices`: what is tried again becomes pieces.
+    pub(super) fn surveyed(&mut self, indices: Range<u32>, histories: &[History], policy: Policy) {
+        let policy = Policy { settled_anything: self.settled, ..policy };
+        let hosts = self.cohort.hosts();
+        let again: Vec<(u32, History)> = indices
+            .clone()
+            .zip(histories.iter().copied())
+            .filter(|(index, history)| {
+                let alive =
+                    self.cohort.host_at(*index).is_some_and(|host| self.alive.get(host as usize) == Some(&true));
+                may_be_tried_again(history.outcome)
+                    && history.is_tried_again(index / hosts < ALWAYS_AGAIN, alive, &policy)
+            })
+            .collect();
+        let (number, pass) = (self.cohort.number(), self.pass);
+        let Phase::Later { surveyed, surveying, prepared, anything } = &mut self.phase else { return };
+        (*surveyed, *surveying) = (indices.end, false);
+        for piece in again.chunks(PIECE_COVERS_MAX) {
+            let ([(lo, _), ..], [.., (last, _)]) = (piece, piece) else { continue };
+            let (lo, hi) = (*lo, last + 1);
+            let covers =
+                covers::bitmap(lo, hi, |index| piece.binary_search_by_key(&index, |(index, _)| *index).is_ok());
+            let before = piece.iter().map(|(_, history)| *history).collect();
+            *anything = true;
+            prepared.push_back(Leased { shard: Shard { cohort: number, pass, lo, hi }, covers: covers.into(), before });
+        }
+    }
+}
+
+/// True for what a later pass could cover at all: silence, and causes that can pass.
+fn may_be_tried_again(outcome: Outcome) -> bool {
+    outcome.is_silence() || outcome.cause().is_some_and(protocol::probe::Cause::is_gap)
+}

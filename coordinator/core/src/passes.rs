@@ -1,0 +1,183 @@
+//! What is tried again: pure functions of what is stored.
+//!
+//! A pass covers a target if one holds:
+//! (a) it was never tried, and its last cause can pass: a cause of this machine only while the last pass settled anything, one that says
+//!     nothing of the target always;
+//! (b) it was tried k times and was silent, its host gave a sign of life or it is among the first [`ALWAYS_AGAIN`] of its host in
+//!     index order, and either fewer than the fixed number of tries were made or the measured loss p gives p^k > [`RISK`] with k <
+//!     [`TRIES_MAX`].
+//!
+//! `not-probed` never replaces a state found earlier, and silence never an answer.
+
+use crate::store::{ChunkRecord, Store, StoreError};
+use protocol::id::ScanId;
+use protocol::probe::{Cause, Outcome};
+use protocol::{chunk, covers};
+use std::ops::Range;
+
+/// Of a host without a sign of life only so many targets are tried again: it may be there and have lost what was sent.
+pub const ALWAYS_AGAIN: u32 = 32;
+/// A silent target is tried again while the chance that it answered and every answer was lost is above this.
+pub const RISK: f64 = 0.0002;
+/// And no more often than this.
+pub const TRIES_MAX: u8 = 8;
+
+/// What became of a target in all passes so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// What is known: the last state found, or why there is none. `Pending` for what was never leased.
+    pub outcome: Outcome,
+    /// How many passes probed it.
+    pub tries: u8,
+    /// The place, in the scan's list of agents, of who saw it.
+    pub agent: u32,
+    /// The round-trip time in microseconds, of a finding.
+    pub rtt_us: Option<u32>,
+}
+
+impl History {
+    /// Of a target that was never leased.
+    pub const PENDING: Self = Self { outcome: Outcome::not_probed(Cause::Pending), tries: 0, agent: 0, rtt_us: None };
+
+    /// The histories of a cohort's targets at `indices`, by index.
+    ///
+    /// # Errors
+    /// If the store fails, or a chunk does not hold what its lease covered.
+    pub fn of<S: Store + ?Sized>(
+        store: &S,
+        scan: ScanId,
+        cohort: u64,
+        indices: Range<u32>,
+    ) -> Result<Vec<Self>, StoreError> {
+        let mut histories = vec![Self::PENDING; indices.len()];
+        walk(store, scan, cohort, indices.clone(), |index, _, after| {
+            histories[(index - indices.start) as usize] = after;
+        })?;
+        Ok(histories)
+    }
+
+    /// What is known after a further pass.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        let tries = self.tries.saturating_add(next.tries);
+        let keeps = self.outcome.is_probed() && (!next.outcome.is_probed() || next.outcome.is_silence());
+        Self { tries, ..if keeps { self } else { next } }
+    }
+
+    /// True if the next pass covers it. `among_first`: it is among the first of its host; `alive`: its host gave a sign of life.
+    #[must_use]
+    pub fn is_tried_again(&self, among_first: bool, alive: bool, policy: &Policy) -> bool {
+        match self.outcome.cause() {
+            Some(Cause::Interrupted) => true,
+            Some(Cause::Excluded | Cause::Broadcast | Cause::AgentFailed | Cause::NoAgent | Cause::NoDiscovery) => {
+                false
+            }
+            Some(_) => self.tries == 0 && policy.settled_anything,
+            None => self.outcome.is_silence() && (alive || among_first) && policy.wants_try_after(self.tries),
+        }
+    }
+}
+
+/// Every step of a cohort's targets at `indices`, pass by pass: the index, what was known before and what after. Memory grows with
+/// `indices`.
+///
+/// # Errors
+/// As [`History::of`].
+pub fn walk<S: Store + ?Sized>(
+    store: &S,
+    scan: ScanId,
+    cohort: u64,
+    indices: Range<u32>,
+    mut step: impl FnMut(u32, History, History),
+) -> Result<(), StoreError> {
+    let mut known = vec![History::PENDING; indices.len()];
+    for stored in store.chunks(scan, cohort, indices.clone())? {
+        for (index, now) in outcomes_of(&stored)? {
+            if indices.contains(&index) {
+                let before = &mut known[(index - indices.start) as usize];
+                let after = before.then(now);
+                step(index, *before, after);
+                *before = after;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A chunk's outcomes as histories of one pass, with their indices.
+fn outcomes_of(stored: &ChunkRecord) -> Result<impl Iterator<Item = (u32, History)> + '_, StoreError> {
+    let (lo, hi) = (stored.shard.lo, stored.shard.hi);
+    let outcomes = chunk::decode(&stored.chunk, covers::count(&stored.covers, lo, hi)).map_err(|error| {
+        StoreError::Broken { invariant: "I2", detail: format!("chunk of epoch {}: {error}", stored.epoch) }
+    })?;
+    let mut findings = stored.findings.iter().peekable();
+    Ok(covers::indices(&stored.covers, lo, hi).zip(outcomes).map(move |(index, outcome)| {
+        let rtt_us = findings.next_if(|finding| finding.index == index).map(|finding| finding.rtt_us);
+        (index, History { outcome, tries: u8::from(outcome.is_probed()), agent: stored.agent, rtt_us })
+    }))
+}
+
+/// What decides beside the target's own history.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// The number of tries, where the user fixed it.
+    pub tries: Option<u8>,
+    /// What was measured of the loss.
+    pub loss: Loss,
+    /// Whether the last pass settled anything.
+    pub settled_anything: bool,
+}
+
+impl Policy {
+    fn wants_try_after(&self, tries: u8) -> bool {
+        match self.tries {
+            Some(fixed) => tries < fixed,
+            None => tries < TRIES_MAX && self.loss.assumed(tries).powi(i32::from(tries)) > RISK,
+        }
+    }
+}
+
+/// The measured round-trip loss: answers by the try that got them, over targets that had their second try if they needed it. Only
+/// targets that answer say anything of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    first: u64,
+    second: u64,
+}
+
+impl Loss {
+    /// Counts what a pass found of a target of which `before` was known.
+    pub fn count(&mut self, before: History, outcome: Outcome) {
+        match before.tries {
+            0 => self.first += u64::from(outcome.is_sign_of_life()),
+            1 => self.second += u64::from(outcome.is_sign_of_life()),
+            _ => {}
+        }
+    }
+
+    /// Adds what was measured elsewhere.
+    pub fn add(&mut self, other: Self) {
+        self.first += other.first;
+        self.second += other.second;
+    }
+
+    /// The share of tries, 0 to 1, whose question or answer was lost; `None` while nothing answered.
+    ///
+    /// Of n targets that answer, n(1 − p) do at the first try and np(1 − p) at the second, so second / first = p.
+    #[must_use]
+    pub fn estimate(&self) -> Option<f64> {
+        (self.first > 0).then(|| (self.second as f64 / self.first as f64).min(1.0))
+    }
+
+    /// The loss to reckon with after `tries`: the estimate, pulled up by half a count (Jeffreys' prior), so that a few answers without
+    /// loss do not pass for none. While nothing answered at all, nothing is known, and only the second try can tell.
+    fn assumed(&self, tries: u8) -> f64 {
+        if self.first + self.second == 0 {
+            return if tries < 2 { 1.0 } else { 0.0 };
+        }
+        ((self.second as f64 + 0.5) / (self.first as f64 + 1.0)).min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

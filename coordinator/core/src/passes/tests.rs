@@ -1,0 +1,99 @@
+//! (a) and (b) case by case, and what replaces what.
+
+use super::*;
+
+fn history(outcome: Outcome, tries: u8) -> History {
+    History { outcome, tries, agent: 0, rtt_us: None }
+}
+
+fn loss(first: u64, second: u64) -> Loss {
+    Loss { first, second }
+}
+
+fn policy(tries: Option<u8>, loss: Loss) -> Policy {
+    Policy { tries, loss, settled_anything: true }
+}
+
+#[test]
+fn not_probed_never_replaces_a_state_and_silence_never_an_answer() {
+    let not_probed = history(Outcome::not_probed(Cause::LocalLimit), 0);
+    let silent = history(Outcome::FILTERED, 1);
+    let open = history(Outcome::OPEN, 1);
+    assert_eq!(History::PENDING.then(not_probed), not_probed);
+    assert_eq!(not_probed.then(silent), silent);
+    assert_eq!(silent.then(not_probed), silent);
+    assert_eq!(silent.then(silent), history(Outcome::FILTERED, 2));
+    assert_eq!(silent.then(open), history(Outcome::OPEN, 2));
+    assert_eq!(open.then(silent), history(Outcome::OPEN, 2));
+}
+
+#[test]
+fn answers_are_never_asked_again_and_final_causes_neither() {
+    let lossy = policy(None, loss(100, 50));
+    for outcome in [Outcome::OPEN, Outcome::CLOSED, Outcome::UP] {
+        assert!(!history(outcome, 1).is_tried_again(true, true, &lossy), "{outcome}");
+    }
+    for cause in [Cause::Excluded, Cause::Broadcast, Cause::AgentFailed, Cause::NoAgent, Cause::NoDiscovery] {
+        assert!(!history(Outcome::not_probed(cause), 0).is_tried_again(true, true, &lossy), "{cause}");
+    }
+}
+
+#[test]
+fn a_silent_target_is_asked_again_if_its_host_lives_or_it_is_among_the_first() {
+    let unmeasured = policy(None, Loss::default());
+    let silent = history(Outcome::FILTERED, 1);
+    assert!(silent.is_tried_again(true, false, &unmeasured));
+    assert!(silent.is_tried_again(false, true, &unmeasured));
+    assert!(!silent.is_tried_again(false, false, &unmeasured), "nobody is there");
+    assert!(
+        !history(Outcome::DOWN, 2).is_tried_again(true, false, &unmeasured),
+        "two tries told that nothing can be told"
+    );
+}
+
+/// How many tries a silent target of a live host gets.
+fn tries(fixed: Option<u8>, loss: Loss) -> u8 {
+    (1..=u8::MAX)
+        .find(|&tries| !history(Outcome::FILTERED, tries).is_tried_again(false, true, &policy(fixed, loss)))
+        .unwrap()
+}
+
+#[test]
+fn the_number_of_tries_follows_the_loss() {
+    assert_eq!(tries(None, loss(1_000_000, 0)), 1, "no loss, on very many answers");
+    assert_eq!(tries(None, loss(1_000, 0)), 2);
+    assert_eq!(tries(None, loss(100_000, 1_000)), 2, "1 %: 0.0001 after two");
+    assert_eq!(tries(None, loss(100_000, 5_000)), 3, "5 %: 0.000125 after three");
+    assert_eq!(tries(None, loss(100_000, 20_000)), 6, "20 %: 0.000064 after six");
+    assert_eq!(tries(None, loss(100, 90)), TRIES_MAX);
+    assert_eq!(tries(None, loss(10, 0)), 3, "ten answers are not enough to say that there is none");
+    assert_eq!([1, 2, 5].map(|fixed| tries(Some(fixed), loss(100, 90))), [1, 2, 5]);
+}
+
+#[test]
+fn a_cause_of_this_machine_is_tried_again_while_anything_gets_through() {
+    for cause in [Cause::LocalLimit, Cause::NoRoute, Cause::PermDenied, Cause::OutOfScope] {
+        let history = history(Outcome::not_probed(cause), 0);
+        let policy = policy(Some(1), Loss::default());
+        assert!(history.is_tried_again(false, false, &policy), "{cause}");
+        assert!(!history.is_tried_again(false, false, &Policy { settled_anything: false, ..policy }), "{cause}");
+    }
+    let interrupted = history(Outcome::not_probed(Cause::Interrupted), 0);
+    let stuck = Policy { settled_anything: false, ..policy(Some(1), Loss::default()) };
+    assert!(interrupted.is_tried_again(false, false, &stuck), "it says nothing of the target");
+}
+
+#[test]
+fn the_estimate_is_the_share_that_needed_a_second_try() {
+    let mut loss = Loss::default();
+    assert_eq!(loss.estimate(), None);
+    for _ in 0..95 {
+        loss.count(History::PENDING, Outcome::CLOSED);
+    }
+    for _ in 0..5 {
+        loss.count(History::PENDING, Outcome::FILTERED);
+        loss.count(history(Outcome::FILTERED, 1), Outcome::OPEN);
+    }
+    loss.count(history(Outcome::FILTERED, 1), Outcome::FILTERED);
+    assert_eq!(loss.estimate(), Some(5.0 / 95.0));
+}
