@@ -6,7 +6,7 @@
 //!   moment by which a timer is late is lost: 1 ms costs 1 % at 10 a second and 10 % at 100. That is the price of P1.
 //! - P3: a new rate brings no burst; neither does a timer that is late more than one.
 //!
-//! Counts exactly, in integers: a packet is [`PACKET`] units, and a rate of one millionth gives one unit in a nanosecond.
+//! Counts exactly, in integers: a packet is `PACKET` units, and a rate of one millionth gives one unit in a nanosecond.
 
 use protocol::rate::Rate;
 use protocol::time::Time;
