@@ -8,8 +8,8 @@
 //! - A5: no more than the window is in flight.
 //! - A6: of no scan more packets are handed out than its share × time and one burst, over any interval, whatever its leases do.
 //! - A7: no more is in flight to a host than its window, and no more handed out for it than the scan's rate per host.
-//! - A9: hello is said only while nothing is in flight of a lease that it does not name.
 //! - A8: of a scan whose control state is not known nothing is handed out.
+//! - A9: hello is said only while nothing is in flight of a lease that it does not name.
 
 mod fill;
 
