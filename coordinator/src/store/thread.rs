@@ -1,7 +1,11 @@
-//! The store's thread: the one writer. It carries out, in order, what it is asked through a bounded queue.
+//! The store's thread: the one writer. It carries out, in order, what it is asked through a bounded queue. What waits together becomes
+//! one transaction, a part of it each, and is answered once that is durable: under load a commit of the disk serves many requests.
+//!
+//! Where the store can be read beside its writer, a second thread does so, so that a long report holds nothing up.
 //!
 //! Queues: requests, at most [`REQUESTS_MAX`], `try_send` by the coordinator's actor, which keeps what does not fit; answers, as
-//! many, awaited by it. The thread ends when the last [`StoreHandle`] is dropped and the queue is empty.
+//! many, awaited by it; looks, at most [`LOOKS_MAX`], awaited by who looks. The threads end when the last [`StoreHandle`] is dropped
+//! and their queues are empty.
 
 use coordinator_core::coordinator::RequestId;
 use coordinator_core::store::{Store, StoreError, StoreReply, StoreRequest};
@@ -10,11 +14,16 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How many requests, and how many answers, may wait.
 pub const REQUESTS_MAX: usize = 1_024;
+/// How many looks may wait for the thread that reads.
+pub const LOOKS_MAX: usize = 16;
+/// How many requests become one transaction at most: beyond that a commit of the disk costs next to nothing a request.
+const GROUP_MAX: usize = 256;
 
 /// What a request came to.
 pub type Answer = (RequestId, Result<StoreReply, StoreError>);
 
-type Look = Box<dyn FnOnce(&dyn Store) + Send>;
+/// Looks at a store, or hears why that cannot be.
+type Look = Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>;
 
 enum Asked {
     CarryOut(RequestId, StoreRequest),
@@ -32,32 +41,101 @@ pub enum AskError {
     Closed,
 }
 
+/// Why the store could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The thread is gone.
+    #[error("look at what is stored: the store's thread is gone")]
+    Closed,
+    /// What is stored could not be held still.
+    #[error("look at what is stored")]
+    Store(#[source] StoreError),
+}
+
 /// Asks the store. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreHandle {
     queue: mpsc::Sender<Asked>,
+    /// To the thread that reads, where there is one.
+    looks: Option<mpsc::Sender<Look>>,
 }
 
-/// Starts the thread. The receiver gets every answer, in order.
+/// Starts the threads. The receiver gets every answer, in order.
 ///
 /// # Errors
-/// If no thread can be started.
+/// If no thread can be started, or the store cannot be opened for the one that reads.
 pub fn start(mut store: Box<dyn Store>) -> io::Result<(StoreHandle, mpsc::Receiver<Answer>)> {
     let (queue, mut asked) = mpsc::channel(REQUESTS_MAX);
     let (answers, answered) = mpsc::channel(REQUESTS_MAX);
+    let looks = match store.reader().map_err(io::Error::other)? {
+        Some(reader) => Some(start_reader(reader)?),
+        None => None,
+    };
     std::thread::Builder::new().name("store".into()).spawn(move || {
-        while let Some(asked) = asked.blocking_recv() {
-            match asked {
-                Asked::CarryOut(id, request) => {
-                    let reply = request.carry_out(&mut *store);
-                    // Nobody to tell: the coordinator is gone, and what was asked is kept all the same.
-                    let _gone = answers.blocking_send((id, reply));
-                }
-                Asked::Look(look) => look(&*store),
+        while let Some(first) = asked.blocking_recv() {
+            let (group, look) = gather(first, &mut asked);
+            for answer in carry_out(&mut *store, group) {
+                // Nobody to tell: the coordinator is gone, and what was asked is kept all the same.
+                let _gone = answers.blocking_send(answer);
+            }
+            if let Some(look) = look {
+                look(Ok(&*store));
             }
         }
     })?;
-    Ok((StoreHandle { queue }, answered))
+    Ok((StoreHandle { queue, looks }, answered))
+}
+
+fn start_reader(mut reader: Box<dyn Store>) -> io::Result<mpsc::Sender<Look>> {
+    let (looks, mut asked) = mpsc::channel::<Look>(LOOKS_MAX);
+    std::thread::Builder::new().name("store-reader".into()).spawn(move || {
+        while let Some(look) = asked.blocking_recv() {
+            match reader.begin_group() {
+                Ok(()) => look(Ok(&*reader)),
+                Err(error) => look(Err(error)),
+            }
+            // Nothing was written that could be lost; where the end fails, so does the next beginning, and that is told.
+            let _told_next = reader.commit_group();
+        }
+    })?;
+    Ok(looks)
+}
+
+/// What waits and may be one transaction, and the look that ends it.
+fn gather(first: Asked, asked: &mut mpsc::Receiver<Asked>) -> (Vec<(RequestId, StoreRequest)>, Option<Look>) {
+    let mut group = Vec::new();
+    let mut next = Some(first);
+    while let Some(asked_now) = next {
+        match asked_now {
+            Asked::CarryOut(id, request) => group.push((id, request)),
+            Asked::Look(look) => return (group, Some(look)),
+        }
+        next = if group.len() < GROUP_MAX { asked.try_recv().ok() } else { None };
+    }
+    (group, None)
+}
+
+/// Carries requests out as one transaction. What is answered is durable: if it cannot be made so, every answer is an error.
+fn carry_out(store: &mut dyn Store, group: Vec<(RequestId, StoreRequest)>) -> Vec<Answer> {
+    if let [(id, request)] = group.as_slice() {
+        return vec![(*id, request.carry_out(store))];
+    }
+    let mut answers = Vec::with_capacity(group.len());
+    let outcome = store.begin_group().and_then(|()| {
+        answers.extend(group.iter().map(|(id, request)| (*id, request.carry_out(store))));
+        store.commit_group()
+    });
+    let Err(error) = outcome else { return answers };
+    let undone = error.to_string();
+    let mut cause = Some(error);
+    group
+        .into_iter()
+        .map(|(id, _)| {
+            let undone =
+                || StoreError::Medium { action: "commit what was asked together", source: undone.clone().into() };
+            (id, Err(cause.take().unwrap_or_else(undone)))
+        })
+        .collect()
 }
 
 impl StoreHandle {
@@ -72,19 +150,86 @@ impl StoreHandle {
         })
     }
 
-    /// Looks at what is stored, after everything that was asked before. Waits for room and for its turn.
+    /// Looks at what is stored: at least all that was answered before. It is one moment's, and stays so while it is looked at. Waits
+    /// for room and for its turn.
     ///
     /// # Errors
-    /// If the thread is gone.
+    /// If the thread is gone, or the store cannot be read.
     pub async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&dyn Store) -> T + Send + 'static,
-    ) -> Result<T, AskError> {
+    ) -> Result<T, LookError> {
         let (seen, answer) = oneshot::channel();
-        let look = Box::new(move |store: &dyn Store| {
-            let _nobody_waits = seen.send(look(store));
+        let look: Look = Box::new(move |store| {
+            let _nobody_waits = seen.send(store.map(look));
         });
-        self.queue.send(Asked::Look(look)).await.map_err(|_| AskError::Closed)?;
-        answer.await.map_err(|_| AskError::Closed)
+        match &self.looks {
+            Some(looks) => looks.send(look).await.map_err(|_| LookError::Closed)?,
+            None => self.queue.send(Asked::Look(look)).await.map_err(|_| LookError::Closed)?,
+        }
+        answer.await.map_err(|_| LookError::Closed)?.map_err(LookError::Store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::SqliteStore;
+    use coordinator_core::store::ScanRecord;
+    use coordinator_core::store::conformance::example;
+    use coordinator_core::store::memory::MemoryStore;
+    use protocol::id::ScanId;
+
+    fn requests(scans: &[ScanRecord]) -> Vec<(RequestId, StoreRequest)> {
+        (1..).map(RequestId).zip(scans.iter().cloned().map(StoreRequest::CreateScan)).collect()
+    }
+
+    fn scan(number: u8, request: &str) -> ScanRecord {
+        ScanRecord { id: ScanId::from_bytes([number; 16]), request: request.into(), ..example() }
+    }
+
+    #[test]
+    fn a_request_that_fails_undoes_no_other_of_its_group() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("scan.db");
+        let group = [scan(1, "a"), scan(1, "b"), scan(2, "c")];
+        for mut store in
+            [Box::new(MemoryStore::new()) as Box<dyn Store>, Box::new(SqliteStore::create(&path).expect("a store"))]
+        {
+            let answers = carry_out(&mut *store, requests(&group));
+            let failed: Vec<_> = answers.iter().map(|(_, reply)| reply.is_err()).collect();
+            assert_eq!(failed, [false, true, false]);
+            assert_eq!(store.scans().expect("scans"), [scan(1, "a"), scan(2, "c")]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_sees_all_that_was_answered_and_holds_up_nothing() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::create(&directory.path().join("scan.db")).expect("a store");
+        let (handle, mut answers) = start(Box::new(store)).expect("threads");
+        let ask = |number: u8| {
+            let (id, request) = requests(&[scan(number, "")]).remove(0);
+            handle.ask(id, request).expect("room");
+        };
+        ask(1);
+        answers.recv().await.expect("an answer").1.expect("it is kept");
+        let (begun, begins) = oneshot::channel();
+        let (go_on, goes_on) = oneshot::channel();
+        let looking = handle.look(move |store| {
+            let before = store.scans().expect("scans").len();
+            begun.send(()).expect("somebody waits");
+            goes_on.blocking_recv().expect("somebody sends");
+            (before, store.scans().expect("scans").len())
+        });
+        let meanwhile = async {
+            begins.await.expect("a look");
+            ask(2);
+            answers.recv().await.expect("an answer, while somebody looks").1.expect("it is kept");
+            go_on.send(()).expect("the look waits");
+        };
+        let (seen, ()) = tokio::join!(looking, meanwhile);
+        assert_eq!(seen.expect("a look"), (1, 1), "a look is one moment's");
+        assert_eq!(handle.look(|store| store.scans().expect("scans").len()).await.expect("a look"), 2);
     }
 }

@@ -27,7 +27,7 @@ pub struct SessionId(pub u64);
 
 /// Names a request to the store until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u64);
+pub struct RequestId(pub u64);
 
 /// What happens to the coordinator.
 #[derive(Debug)]

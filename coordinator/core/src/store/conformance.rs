@@ -22,12 +22,17 @@ pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
     a_cohort_closes_when_it_is_through(&mut *make());
     a_later_pass_covers_what_it_says(&mut *make());
     the_audit_finds_what_is_wrong(&mut *make());
+    a_group_is_whole_but_for_what_failed_in_it(&mut *make());
 }
 
 const SCAN: ScanId = ScanId::from_bytes([7; 16]);
 
-/// Two hosts in cohorts of one, ten ports each: cohorts of ten targets.
-fn record() -> ScanRecord {
+/// A scan to be kept: two hosts in cohorts of one, ten ports each, so cohorts of ten targets.
+///
+/// # Panics
+/// Never: it is made of what is valid.
+#[must_use]
+pub fn example() -> ScanRecord {
     let mut addresses = AddressSet::new();
     for address in ["192.0.2.1", "192.0.2.2"] {
         addresses.insert(address.parse().expect("an address"));
@@ -55,7 +60,7 @@ fn shard(cohort: u64, lo: u32, hi: u32) -> Shard {
 }
 
 fn cohort_at(position: u64) -> u64 {
-    Plan::try_from(record().plan).expect("a plan").cohort_at(position).expect("a cohort")
+    Plan::try_from(example().plan).expect("a plan").cohort_at(position).expect("a cohort")
 }
 
 fn commit(epoch: Epoch, outcomes: &[Outcome]) -> Commit {
@@ -65,19 +70,19 @@ fn commit(epoch: Epoch, outcomes: &[Outcome]) -> Commit {
 }
 
 fn scans_are_kept_and_repeated_harmlessly(store: &mut dyn Store) {
-    store.create_scan(&record()).expect("a new scan");
-    store.create_scan(&record()).expect("the same again");
-    let other = ScanRecord { request: "other".into(), ..record() };
+    store.create_scan(&example()).expect("a new scan");
+    store.create_scan(&example()).expect("the same again");
+    let other = ScanRecord { request: "other".into(), ..example() };
     assert!(matches!(store.create_scan(&other), Err(StoreError::ScanExists(SCAN))));
     store.set_status(SCAN, ScanStatus::Done).expect("a status");
-    assert_eq!(store.scans().expect("scans"), [ScanRecord { status: ScanStatus::Done, ..record() }]);
+    assert_eq!(store.scans().expect("scans"), [ScanRecord { status: ScanStatus::Done, ..example() }]);
     let unknown = ScanId::from_bytes([8; 16]);
     assert!(matches!(store.set_status(unknown, ScanStatus::Done), Err(StoreError::UnknownScan(id)) if id == unknown));
     assert!(store.leases(unknown).is_err() && store.chunks(unknown, 0, 0..1).is_err() && store.audit(unknown).is_err());
 }
 
 fn leases_are_made_all_or_none_and_epochs_rise(store: &mut dyn Store) {
-    store.create_scan(&record()).expect("a new scan");
+    store.create_scan(&example()).expect("a new scan");
     let (first, second) = (cohort_at(0), cohort_at(1));
     let epochs =
         store.lease(&order(vec![frontier(shard(first, 0, 4)), frontier(shard(first, 4, 10))])).expect("two leases");
@@ -96,7 +101,7 @@ fn leases_are_made_all_or_none_and_epochs_rise(store: &mut dyn Store) {
 }
 
 fn a_report_counts_once_while_its_epoch_is_live(store: &mut dyn Store) {
-    store.create_scan(&record()).expect("a new scan");
+    store.create_scan(&example()).expect("a new scan");
     let epoch = store.lease(&order(vec![frontier(shard(cohort_at(0), 0, 3))])).expect("a lease")[0];
     let report = commit(epoch, &[Outcome::OPEN, Outcome::CLOSED, Outcome::FILTERED]);
     assert_eq!(store.commit(&report).expect("a commit"), Committed::Applied);
@@ -113,7 +118,7 @@ fn a_report_counts_once_while_its_epoch_is_live(store: &mut dyn Store) {
 }
 
 fn a_returned_shard_keeps_its_epoch_until_it_is_leased_again(store: &mut dyn Store) {
-    store.create_scan(&record()).expect("a new scan");
+    store.create_scan(&example()).expect("a new scan");
     let cohort = cohort_at(0);
     let epochs =
         store.lease(&order(vec![frontier(shard(cohort, 0, 1)), frontier(shard(cohort, 1, 2))])).expect("leases");
@@ -136,7 +141,7 @@ fn a_returned_shard_keeps_its_epoch_until_it_is_leased_again(store: &mut dyn Sto
 }
 
 fn a_cohort_closes_when_it_is_through(store: &mut dyn Store) {
-    store.create_scan(&record()).expect("a new scan");
+    store.create_scan(&example()).expect("a new scan");
     let cohort = cohort_at(0);
     let epoch = store.lease(&order(vec![frontier(shard(cohort, 0, 9))])).expect("a lease")[0];
     assert!(store.close_cohort(SCAN, cohort).is_err(), "it is leased");
@@ -151,7 +156,7 @@ fn a_cohort_closes_when_it_is_through(store: &mut dyn Store) {
 }
 
 fn a_later_pass_covers_what_it_says(store: &mut dyn Store) {
-    store.create_scan(&record()).expect("a new scan");
+    store.create_scan(&example()).expect("a new scan");
     let cohort = cohort_at(0);
     assert!(store.begin_pass(SCAN, cohort, 2).is_err(), "it was never opened");
     let epoch = store.lease(&order(vec![frontier(shard(cohort, 0, 10))])).expect("a lease")[0];
@@ -183,7 +188,7 @@ fn a_later_pass_covers_what_it_says(store: &mut dyn Store) {
 }
 
 fn the_audit_finds_what_is_wrong(store: &mut dyn Store) {
-    store.create_scan(&record()).expect("a new scan");
+    store.create_scan(&example()).expect("a new scan");
     let epochs = store
         .lease(&order(vec![frontier(shard(cohort_at(0), 0, 2)), frontier(shard(cohort_at(0), 2, 4))]))
         .expect("leases");
@@ -198,4 +203,20 @@ fn the_audit_finds_what_is_wrong(store: &mut dyn Store) {
     assert_eq!(broken(store), Some("I5"));
     store.commit(&commit(epochs[1], &[Outcome::CLOSED; 3])).expect("a commit");
     assert!(matches!(broken(store), Some("I2" | "I5")));
+}
+
+fn a_group_is_whole_but_for_what_failed_in_it(store: &mut dyn Store) {
+    store.begin_group().expect("a group");
+    store.create_scan(&example()).expect("a new scan");
+    let cohort = cohort_at(0);
+    let epoch = store.lease(&order(vec![frontier(shard(cohort, 0, 4))])).expect("a lease")[0];
+    let wrong = order(vec![frontier(shard(cohort, 4, 5)), frontier(shard(cohort, 4, 10))]);
+    assert!(matches!(store.lease(&wrong), Err(StoreError::Conflict(_))));
+    assert_eq!(store.leases(SCAN).expect("leases").len(), 1, "what is done in a group is seen in it");
+    assert_eq!(store.commit(&commit(epoch, &[Outcome::CLOSED; 4])).expect("a commit"), Committed::Applied);
+    store.commit_group().expect("it is durable");
+    assert_eq!(store.cohorts(SCAN).expect("cohorts").0, [CohortRecord { number: cohort, pass: 1, frontier: 4 }]);
+    let next = store.lease(&order(vec![frontier(shard(cohort, 4, 10))])).expect("a lease")[0];
+    assert!(next > epoch);
+    store.audit(SCAN).expect("the invariants hold");
 }

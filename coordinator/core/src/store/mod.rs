@@ -238,6 +238,32 @@ pub enum StoreError {
 
 /// Keeps scans. Every method is one transaction, durable when it returns, and safe to repeat.
 pub trait Store: Send {
+    /// Begins a group: what is done until [`commit_group`](Self::commit_group) is one transaction. A method that fails in it undoes what it
+    /// did itself, and nothing else. In a store that is only read, a group sees one moment. A store that has nothing to gain by it, as it
+    /// keeps nothing beyond its process, does nothing.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn begin_group(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Ends a group: all that was done in it is durable when this returns, or, if it fails, nothing of it.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn commit_group(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The same scans for another thread, to be read only, without holding up this one; `None` where that cannot be.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn reader(&self) -> Result<Option<Box<dyn Store>>, StoreError> {
+        Ok(None)
+    }
+
     /// Keeps a new scan. Repeated with the same record it changes nothing.
     ///
     /// # Errors

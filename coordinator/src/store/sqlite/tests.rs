@@ -1,0 +1,129 @@
+//! The suite on real files, and what only files can have: locks, versions, damage.
+
+use super::*;
+use coordinator_core::store::conformance::{self, example};
+use std::fs;
+
+/// A path in a directory that goes with the first of the two.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("scan.db");
+    (directory, path)
+}
+
+/// Opens it, which must fail.
+fn refused(opened: Result<SqliteStore, OpenError>) -> OpenError {
+    match opened {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn it_conforms() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut number = 0;
+    conformance::check(&mut || {
+        number += 1;
+        let store = SqliteStore::create(&directory.path().join(format!("{number}.db"))).expect("a store");
+        Box::new(store)
+    });
+}
+
+#[test]
+fn one_process_writes_and_others_read() {
+    let (_directory, path) = place();
+    assert!(matches!(refused(SqliteStore::open(&path)), OpenError::Missing { .. }));
+    let mut writer = SqliteStore::create(&path).expect("a store");
+    assert!(matches!(refused(SqliteStore::open(&path)), OpenError::Locked { .. }));
+    assert!(matches!(refused(SqliteStore::create(&path)), OpenError::Locked { .. }));
+    assert!(SqliteStore::is_in_use(&path).expect("a lock"));
+    let mut reader = SqliteStore::open_read_only(&path).expect("a reader");
+    writer.create_scan(&example()).expect("a scan");
+    assert_eq!(reader.scans().expect("scans"), [example()]);
+    assert!(matches!(
+        reader.create_scan(&ScanRecord { id: ScanId::from_bytes([1; 16]), ..example() }),
+        Err(StoreError::Medium { .. })
+    ));
+    // A group of a reader sees one moment.
+    reader.begin_group().expect("a group");
+    assert_eq!(reader.scans().expect("scans")[0].status, ScanStatus::Running);
+    writer.set_status(example().id, ScanStatus::Done).expect("a status");
+    assert_eq!(reader.scans().expect("scans")[0].status, ScanStatus::Running);
+    reader.commit_group().expect("its end");
+    assert_eq!(reader.scans().expect("scans")[0].status, ScanStatus::Done);
+    drop(writer);
+    assert!(!SqliteStore::is_in_use(&path).expect("a lock"));
+    assert!(matches!(refused(SqliteStore::create(&path)), OpenError::Exists { .. }));
+    let again = SqliteStore::open(&path).expect("the former writer is gone");
+    assert_eq!(again.scans().expect("scans").len(), 1);
+}
+
+#[test]
+fn a_group_that_is_not_committed_leaves_nothing() {
+    let (_directory, path) = place();
+    let mut store = SqliteStore::create(&path).expect("a store");
+    store.begin_group().expect("a group");
+    store.create_scan(&example()).expect("a scan");
+    drop(store);
+    let store = SqliteStore::open(&path).expect("a store");
+    assert_eq!(store.scans().expect("scans"), []);
+}
+
+#[test]
+fn a_newer_version_another_program_and_another_kind_of_file_are_told_apart() {
+    let (_directory, path) = place();
+    drop(SqliteStore::create(&path).expect("a store"));
+    let change =
+        |sql: &str| Connection::open(&path).and_then(|database| database.execute_batch(sql)).expect("a change");
+    change("PRAGMA user_version = 99");
+    assert!(matches!(refused(SqliteStore::open(&path)), OpenError::Newer { .. }));
+    let newer = refused(SqliteStore::open_read_only(&path)).to_string();
+    assert!(newer.ends_with("was made by a newer portsweep: upgrade, or use another --state"), "{newer}");
+    change("PRAGMA application_id = 1");
+    assert!(matches!(refused(SqliteStore::open(&path)), OpenError::NotOurs { .. }));
+    fs::write(&path, "not a database, but long enough to be asked whether it is one").expect("a file");
+    assert!(matches!(refused(SqliteStore::open(&path)), OpenError::NotOurs { .. }));
+    assert!(!fs::read(&path).expect("a file").is_empty(), "and it stays as it is");
+}
+
+#[test]
+fn what_a_dead_process_left_of_making_one_is_opened_as_empty() {
+    let (_directory, path) = place();
+    fs::write(&path, "").expect("a file");
+    let reader = SqliteStore::open_read_only(&path).expect("a reader");
+    assert_eq!(reader.scans().expect("scans"), []);
+}
+
+#[test]
+fn a_full_disk_and_damage_are_said_with_what_to_do() {
+    let (_directory, path) = place();
+    let mut store = SqliteStore::create(&path).expect("a store");
+    store.create_scan(&example()).expect("a scan");
+    let pages: i64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).expect("a count");
+    store.connection.pragma_update(None, "max_page_count", pages).expect("a bound");
+    let long = ScanRecord { id: ScanId::from_bytes([1; 16]), request: "x".repeat(1 << 20), ..example() };
+    let line = |error: StoreError| {
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        format!("{error}: {source}")
+    };
+    let full = store.create_scan(&long).expect_err("no room");
+    assert_eq!(line(full), "the store failed to keep a scan: the disk is full: make room, then `portsweep resume`");
+    // In a group, nothing of it is taken for done.
+    store.begin_group().expect("a group");
+    store.create_scan(&long).expect_err("no room");
+    if store.connection.is_autocommit() {
+        assert!(line(store.set_status(example().id, ScanStatus::Done).expect_err("undone")).ends_with("was undone"));
+        store.commit_group().expect_err("there is nothing to commit");
+    } else {
+        store.commit_group().expect("the rest");
+    }
+    drop(store);
+    let mut bytes = fs::read(&path).expect("the file");
+    let body = 4096..;
+    bytes[body].fill(0xa5);
+    fs::write(&path, bytes).expect("the damage");
+    let damaged =
+        SqliteStore::open(&path).map_err(|error| error.to_string()).and_then(|store| store.scans().map_err(line));
+    assert!(damaged.as_ref().is_err_and(|line| line.contains("damaged")), "{damaged:?}");
+}
