@@ -8,7 +8,7 @@ use agent_core::attempt::{Batch, Probe, ProbeId};
 use portsweep_agent::actors::supervisor::{Owner, ProbeSupervisor, RunBatch, SettledBatch, SupervisorDied};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::limits::Descriptors;
-use portsweep_agent::probe::{ConnectProber, Prober};
+use portsweep_agent::probe::Prober;
 use portsweep_agent::scope::{Admission, Scope};
 use protocol::id::Epoch;
 use protocol::probe::{Outcome, ProbeKind, Slot, Target};
@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
         let (sender, mut settled) = mpsc::channel(64);
         let desk = Desk(sender).start();
         let owner = Owner { settled: desk.clone().recipient(), died: desk.recipient() };
-        let prober = Prober::Connect(ConnectProber::new());
+        let prober = Prober::connects();
         let admission = Admission::new(clock, scope);
         let supervisor = ProbeSupervisor::new(ProbeKind::Tcp, prober, admission, window, owner).start();
         for round in 0..ROUNDS {

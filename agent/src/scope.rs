@@ -176,6 +176,13 @@ impl Admission {
         Self { clock, scope, orders: RefCell::new(Arc::default()) }
     }
 
+    /// The same gate as it is now, for another thread: orders must reach both.
+    #[must_use]
+    pub fn for_another_thread(&self) -> Self {
+        let orders = RefCell::new(Arc::clone(&self.orders.borrow()));
+        Self { clock: self.clock, scope: Arc::clone(&self.scope), orders }
+    }
+
     /// The clock that rights are counted on.
     #[must_use]
     pub const fn clock(&self) -> Clock {

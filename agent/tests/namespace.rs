@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use portsweep_agent::actors::supervisor::{Owner, ProbeSupervisor, RunBatch, SettledBatch, SupervisorDied};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::limits::Descriptors;
-use portsweep_agent::probe::{ConnectProber, IcmpProber, Prober, TcpPingProber};
+use portsweep_agent::probe::{ConnectProber, Engine, IcmpProber, Prober, Sockets, TcpPingProber};
 use portsweep_agent::scope::{Admission, Scope};
 use protocol::id::Epoch;
 use protocol::probe::{Slot, Target};
@@ -57,12 +57,16 @@ table ip6 net {
 /// Its name, the most descriptors (0 for as many as there are), what it does.
 type Scenario = (&'static str, u32, fn() -> anyhow::Result<()>);
 
-const SCENARIOS: [Scenario; 5] = [
-    ("connect_answers_become_states", 0, connect_answers_become_states),
+const SCENARIOS: [Scenario; 9] = [
+    ("connect_answers_become_states", 0, || connect_answers_become_states(plain)),
+    ("connect_answers_become_states_by_reused_sockets", 0, || connect_answers_become_states(reused)),
+    ("connect_answers_become_states_by_fresh_sockets", 0, || connect_answers_become_states(fresh)),
     ("echo_answers_become_states", 0, echo_answers_become_states),
     ("a_burst_of_echo_requests_loses_no_answer", 0, a_burst_of_echo_requests_loses_no_answer),
     ("life_is_asked_by_tcp", 0, life_is_asked_by_tcp),
-    ("few_descriptors_slow_a_scan_and_change_nothing", 64, few_descriptors_slow_a_scan_and_change_nothing),
+    ("few_descriptors_slow_a_scan_and_change_nothing", 64, || few_descriptors(plain)),
+    ("few_descriptors_slow_reused_sockets_and_change_nothing", 64, || few_descriptors(reused)),
+    ("few_descriptors_slow_fresh_sockets_and_change_nothing", 64, || few_descriptors(fresh)),
 ];
 
 fn main() -> ExitCode {
@@ -197,11 +201,25 @@ fn expect(prober: fn() -> Prober, cases: &[(&str, u16, &str)]) -> anyhow::Result
     Ok(())
 }
 
-fn connect_answers_become_states() -> anyhow::Result<()> {
+// Every way of connecting: they must agree.
+
+fn plain() -> Prober {
+    Prober::Connect(ConnectProber::new())
+}
+
+fn reused() -> Prober {
+    Prober::Engine(Engine::connects(Sockets::Reused))
+}
+
+fn fresh() -> Prober {
+    Prober::Engine(Engine::connects(Sockets::Fresh))
+}
+
+fn connect_answers_become_states(connecting: fn() -> Prober) -> anyhow::Result<()> {
     let _v4 = TcpListener::bind("0.0.0.0:80")?;
     let _v6 = TcpListener::bind("[::1]:80")?;
     expect(
-        || Prober::Connect(ConnectProber::new()),
+        connecting,
         &[
             ("127.0.0.1", 80, "open (syn-ack)"),
             ("127.0.0.1", 81, "closed (conn-refused)"),
@@ -266,7 +284,7 @@ fn life_is_asked_by_tcp() -> anyhow::Result<()> {
     )
 }
 
-fn few_descriptors_slow_a_scan_and_change_nothing() -> anyhow::Result<()> {
+fn few_descriptors(connecting: fn() -> Prober) -> anyhow::Result<()> {
     ensure!(Descriptors::raise()?.count() == 64, "the limit is {:?}", Descriptors::read()?);
     let _listeners =
         (4_000..4_020).map(|port| TcpListener::bind(("127.0.0.1", port))).collect::<Result<Vec<_>, _>>()?;
@@ -275,7 +293,7 @@ fn few_descriptors_slow_a_scan_and_change_nothing() -> anyhow::Result<()> {
     };
     // The silent ones hold descriptors, so that the others run out of them.
     let targets: Vec<_> = on(2, 1..100).chain(on(1, 3_000..6_000)).collect();
-    let found = probe_all(|| Prober::Connect(ConnectProber::new()), 500, Duration::from_millis(200), &targets)?;
+    let found = probe_all(connecting, 500, Duration::from_millis(200), &targets)?;
     let mut states = BTreeMap::new();
     for (target, settled) in &found {
         *states.entry((target.address.to_string(), settled.outcome.to_string())).or_insert(0) += 1;

@@ -2,6 +2,8 @@
 //! [`Admission::admit`](crate::scope::Admission::admit).
 
 mod connect;
+#[cfg(target_os = "linux")]
+pub(crate) mod engine;
 mod errno;
 mod icmp;
 mod pressure;
@@ -9,6 +11,8 @@ mod simulated;
 mod tcp_ping;
 
 pub use connect::ConnectProber;
+#[cfg(target_os = "linux")]
+pub use engine::{Engine, Sockets};
 pub use icmp::IcmpProber;
 pub use simulated::{SimulatedProber, Truth, World};
 pub use tcp_ping::{TCP_PING_PORTS, TcpPingProber};
@@ -41,7 +45,10 @@ impl Found {
 /// A way of asking. One belongs to one supervisor, and lives on its thread.
 #[derive(Debug)]
 pub enum Prober {
-    /// TCP connects.
+    /// Threads of their own, for what is asked by the thousand.
+    #[cfg(target_os = "linux")]
+    Engine(Engine),
+    /// TCP connects, by the runtime's own sockets.
     Connect(ConnectProber),
     /// ICMP echo requests.
     Icmp(IcmpProber),
@@ -52,11 +59,22 @@ pub enum Prober {
 }
 
 impl Prober {
+    /// TCP connects, in the fastest way that this system has.
+    #[must_use]
+    pub fn connects() -> Self {
+        #[cfg(target_os = "linux")]
+        return Self::Engine(Engine::connects(Sockets::Reused));
+        #[cfg(not(target_os = "linux"))]
+        Self::Connect(ConnectProber::new())
+    }
+
     /// How many probes it can have in flight, whatever its owner would like. `None` for no bound of its own.
     #[must_use]
     pub fn in_flight_max(&self) -> Option<usize> {
         match self {
             Self::Icmp(prober) => Some(prober.in_flight_max()),
+            #[cfg(target_os = "linux")]
+            Self::Engine(_) => None,
             Self::Connect(_) | Self::TcpPing(_) | Self::Simulated(_) => None,
         }
     }
@@ -65,6 +83,9 @@ impl Prober {
     /// ports or buffers waits, at most until the right ends.
     pub async fn probe(&self, probe: &Probe, right_ends_at: Time, admission: &Admission) -> Found {
         match self {
+            // It is started as a whole, and takes batches: a probe alone is not its.
+            #[cfg(target_os = "linux")]
+            Self::Engine(_) => Found::not_probed(Cause::InternalError),
             Self::Connect(prober) => prober.probe(probe, right_ends_at, admission).await,
             // Boxed, so that the rarer ways do not make the future of a connect larger.
             Self::Icmp(prober) => Box::pin(prober.probe(probe, right_ends_at, admission)).await,
@@ -77,6 +98,8 @@ impl Prober {
     pub fn restart(&self) {
         match self {
             Self::Icmp(prober) => prober.restart(),
+            #[cfg(target_os = "linux")]
+            Self::Engine(_) => {}
             Self::Connect(_) | Self::TcpPing(_) | Self::Simulated(_) => {}
         }
     }

@@ -10,7 +10,7 @@ use portsweep_agent::actors::link::Dial;
 use portsweep_agent::clock::Clock;
 use portsweep_agent::limits::Descriptors;
 use portsweep_agent::privilege::PingAccess;
-use portsweep_agent::probe::{ConnectProber, IcmpProber, Prober, TcpPingProber};
+use portsweep_agent::probe::{IcmpProber, Prober, TcpPingProber};
 use portsweep_agent::scope::Scope;
 use protocol::id::{AgentName, InstanceId, ScanId};
 use protocol::message::{PingMethod, ProbeOptions};
@@ -94,7 +94,7 @@ fn window(request: &ScanRequest) -> u32 {
 }
 
 fn agent(request: &ScanRequest, window: u32) -> anyhow::Result<AgentParts> {
-    let mut probers = vec![(ProbeKind::Tcp, Prober::Connect(ConnectProber::new()))];
+    let mut probers = vec![(ProbeKind::Tcp, Prober::connects())];
     let mut ping_method = PingMethod::Icmp;
     if request.ping() {
         let access = PingAccess::detect();

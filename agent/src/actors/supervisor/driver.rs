@@ -42,12 +42,21 @@ pub(super) enum Ended {
     LetGo,
     /// Nobody takes outcomes any more.
     OwnerGone,
+    /// A thread died.
+    #[cfg(target_os = "linux")]
+    Died,
 }
 
 /// Tells the owner of the end, whatever the end is.
-struct Obituary {
+pub(super) struct Obituary {
     kind: ProbeKind,
     died: Recipient<SupervisorDied>,
+}
+
+impl Obituary {
+    pub(super) fn new(kind: ProbeKind, died: Recipient<SupervisorDied>) -> Self {
+        Self { kind, died }
+    }
 }
 
 impl Drop for Obituary {
@@ -83,7 +92,7 @@ impl Driver {
         batches: mpsc::Receiver<Batch>,
         owner: Owner,
     ) -> Self {
-        let obituary = Obituary { kind, died: owner.died };
+        let obituary = Obituary::new(kind, owner.died);
         Self { kind, prober, admission, in_flight_max, batches, settled_to: owner.settled, obituary }
     }
 
