@@ -1,8 +1,10 @@
 //! Messages over a byte stream: length-delimited frames of at most 1 MiB, one MessagePack message each. The same for a duplex in
 //! this process and for a connection to another machine.
 //!
-//! Queue: frames to be written, at most [`FRAMES_MAX`]; a peer that does not read makes it full, and the session is then given up.
+//! Queue: frames to be written ([`crate::queue`]), at most [`FRAMES_MAX`] and [`FRAMES_BYTES_MAX`]; a peer that does not read makes it
+//! full, and the session is then given up.
 
+use crate::queue::{self, Bounds, PushError, Reader, Writer};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use protocol::codec::{self, DecodeError, EncodeError, FRAME_BYTES_MAX};
@@ -11,11 +13,12 @@ use serde::de::DeserializeOwned;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 /// How many frames may wait to be written: what an agent can have unacknowledged, and the rest.
 pub const FRAMES_MAX: usize = 1_024;
+/// How many bytes they may have together: what some of the largest have, and thousands of the usual.
+pub const FRAMES_BYTES_MAX: u32 = 16 << 20;
 /// A frame that cannot be written for so long will not be: the peer does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -34,8 +37,8 @@ pub enum SendError {
     #[error("frame a message")]
     Encode(#[from] EncodeError),
     /// The queue is full: the peer does not read.
-    #[error("queue a frame: the queue of {FRAMES_MAX} is full")]
-    Full,
+    #[error("queue a frame: {0} is full")]
+    Full(Bounds),
     /// The connection is gone.
     #[error("queue a frame: the connection is closed")]
     Closed,
@@ -58,7 +61,7 @@ pub fn split(transport: Transport) -> (FrameReader, FrameWriter) {
     let (read, write) = tokio::io::split(transport);
     let mut codec = LengthDelimitedCodec::builder();
     codec.max_frame_length(FRAME_BYTES_MAX);
-    let (frames, queue) = mpsc::channel(FRAMES_MAX);
+    let (frames, queue) = queue::bounded(Bounds { of: "frames", items: FRAMES_MAX, bytes: FRAMES_BYTES_MAX });
     // Ends when the writer is dropped and the queue is empty, or when the peer is gone or does not read.
     tokio::task::spawn_local(write_frames(FramedWrite::new(write, codec.new_codec()), queue));
     (FrameReader(FramedRead::new(read, codec.new_codec())), FrameWriter(frames))
@@ -81,7 +84,7 @@ impl FrameReader {
 }
 
 /// The direction to the peer. Dropping it closes the connection once what is queued was written.
-pub struct FrameWriter(mpsc::Sender<Bytes>);
+pub struct FrameWriter(Writer<Bytes>);
 
 impl FrameWriter {
     /// Queues a message; never waits.
@@ -90,22 +93,20 @@ impl FrameWriter {
     /// If it does not fit in a frame, the queue is full, or the connection is gone.
     pub fn send<M: Serialize>(&self, message: &M) -> Result<(), SendError> {
         let frame = Bytes::from(codec::encode(message)?);
-        self.0.try_send(frame).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SendError::Full,
-            mpsc::error::TrySendError::Closed(_) => SendError::Closed,
+        let bytes = frame.len();
+        self.0.try_push(frame, bytes).map_err(|error| match error {
+            PushError::Full(bounds, _) => SendError::Full(bounds),
+            PushError::Closed(..) => SendError::Closed,
         })
     }
 }
 
-async fn write_frames(
-    mut sink: FramedWrite<WriteHalf<Transport>, LengthDelimitedCodec>,
-    mut queue: mpsc::Receiver<Bytes>,
-) {
-    while let Some(frame) = queue.recv().await {
+async fn write_frames(mut sink: FramedWrite<WriteHalf<Transport>, LengthDelimitedCodec>, mut queue: Reader<Bytes>) {
+    while let Some(frame) = queue.next().await {
         // What waits is written together: one flush for all of it.
         let write = async {
             sink.feed(frame).await?;
-            while let Ok(frame) = queue.try_recv() {
+            while let Ok(frame) = queue.try_pop() {
                 sink.feed(frame).await?;
             }
             SinkExt::<Bytes>::flush(&mut sink).await
@@ -166,7 +167,7 @@ mod tests {
         let run = async {
             let ((_reader, writer), _theirs) = pair();
             let refused = (0..=FRAMES_MAX as u64).find_map(|number| writer.send(&AgentMessage::Renew { number }).err());
-            assert!(matches!(refused, Some(SendError::Full)));
+            assert!(matches!(refused, Some(SendError::Full(_))));
         };
         LocalSet::new().run_until(run).await;
     }

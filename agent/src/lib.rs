@@ -6,4 +6,5 @@ pub mod frames;
 pub mod limits;
 pub mod privilege;
 pub mod probe;
+pub mod queue;
 pub mod scope;

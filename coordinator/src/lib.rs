@@ -3,6 +3,7 @@
 
 pub mod actors;
 pub mod cli;
+pub mod config;
 pub mod doctor;
 pub mod report;
 pub mod scan;

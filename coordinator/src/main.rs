@@ -1,6 +1,7 @@
 //! The `portsweep` program.
 
 use portsweep::cli::{self, ExitCode, Invocation, ScanRequest, SystemNames};
+use portsweep::config::Environment;
 use portsweep::doctor;
 use portsweep::report::dry_run;
 use portsweep::scan::{self, Screen};
@@ -11,7 +12,8 @@ use tracing_subscriber::EnvFilter;
 const LOG_VARIABLE: &str = "PORTSWEEP_LOG";
 
 fn main() -> std::process::ExitCode {
-    let invocation = cli::parse(std::env::args_os().skip(1), &mut io::stdin().lock(), &SystemNames);
+    let invocation =
+        cli::parse(std::env::args_os().skip(1), &Environment::read(), &mut io::stdin().lock(), &SystemNames);
     let exit = match invocation {
         Ok(Invocation::Print(text)) => print(|out| out.write_all(text.as_bytes())),
         Ok(Invocation::Doctor) => examine(),

@@ -8,9 +8,11 @@ mod bad_input;
 mod following;
 mod judge;
 mod lab;
+mod limits;
 mod output;
 mod ping_permission;
 mod rate;
+mod settings;
 mod sweep;
 mod world;
 
@@ -26,6 +28,8 @@ fn main() {
     trials.extend(following::trials());
     trials.extend(ping_permission::trials());
     trials.extend(rate::trials());
+    trials.extend(limits::trials());
+    trials.extend(settings::trials());
     trials.extend(bad_input::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

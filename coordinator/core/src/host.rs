@@ -108,6 +108,13 @@ impl Host {
         self.counts().map(|(_, count)| count).sum()
     }
 
+    /// Whether so many ports are open that something before the host may answer for every one of them, as firewalls with a SYN proxy do.
+    #[must_use]
+    pub fn is_all_open_suspect(&self) -> bool {
+        let open = self.groups.iter().find(|group| group.outcome == Outcome::OPEN);
+        open.is_some_and(|group| group.count as usize > OPEN_PORTS_MAX)
+    }
+
     /// How many of its targets were not probed.
     #[must_use]
     pub fn not_probed(&self) -> u64 {
@@ -185,6 +192,7 @@ mod tests {
         assert_eq!(host.open.last().map(|open| open.port), Some(1024), "the lowest are named");
         assert_eq!(host.targets(), 65_535);
         assert_eq!(host.groups.len(), 1);
+        assert!(host.is_all_open_suspect());
     }
 
     #[test]

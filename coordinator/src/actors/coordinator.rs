@@ -3,7 +3,8 @@
 //! - Owner: whoever runs scans; it learns of a store that failed by [`Told::Failure`].
 //! - In: [`Submit`], [`Interrupt`], [`Connect`] from the owner; [`FromSession`] from sessions; answers of the store.
 //! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
-//!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's channel, awaited.
+//!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's queue, awaited. While more than
+//!   [`UNTOLD_MAX`] wait for the owner no further answer of the store is taken, so that a slow owner slows the scan down.
 //! - Death: agents' rights end, and they stop; what was committed is in the store.
 
 use crate::actors::session::{Close, FromSession, Said, Session, Tell};
@@ -13,11 +14,22 @@ use coordinator_core::coordinator::{Coordinator as Machine, Event, Input, Output
 use coordinator_core::store::{ScanRecord, StoreRequest};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::frames::Transport;
+use portsweep_agent::queue::{Bounds, Writer};
 use protocol::id::ScanId;
 use protocol::message::CoordinatorMessage;
 use protocol::time::Time;
 use std::collections::{BTreeMap, VecDeque};
-use tokio::sync::mpsc;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// How many events wait for an owner that has not taken those before.
+const UNTOLD_MAX: usize = 64;
+/// An owner that takes nothing for so long will not: it writes to a disk or a pipe at worst, and stops when those do.
+const OWNER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The bounds of the queue to the owner: a commit finds 32,768 open ports at most.
+pub const TOLD: Bounds = Bounds { of: "events", items: 64, bytes: 8 << 20 };
 
 /// A scan is to be run.
 #[derive(Message)]
@@ -43,6 +55,17 @@ pub enum Told {
     Failure(String),
 }
 
+impl Told {
+    /// About how much memory it takes, in bytes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event(Event::Committed { findings, .. }) => size_of::<Self>() + size_of_val(findings.as_slice()),
+            Self::Event(Event::Finished { .. }) => size_of::<Self>(),
+            Self::Failure(line) => size_of::<Self>() + line.len(),
+        }
+    }
+}
+
 /// The actor.
 pub struct Coordinator {
     machine: Machine,
@@ -52,10 +75,12 @@ pub struct Coordinator {
     beyond_queue: VecDeque<(RequestId, StoreRequest)>,
     sessions: BTreeMap<SessionId, Connected>,
     last_session: u64,
-    owner: mpsc::Sender<Told>,
+    owner: Writer<Told>,
     /// Events that wait for the owner to take those before.
     untold: VecDeque<Told>,
     telling: bool,
+    /// Woken when the owner took something.
+    taken: Rc<Notify>,
     armed: Option<(Time, SpawnHandle)>,
 }
 
@@ -78,7 +103,7 @@ impl Coordinator {
         clock: Clock,
         store: StoreHandle,
         answers: mpsc::Receiver<Answer>,
-        owner: mpsc::Sender<Told>,
+        owner: Writer<Told>,
     ) -> Self {
         Self {
             machine,
@@ -91,6 +116,7 @@ impl Coordinator {
             owner,
             untold: VecDeque::new(),
             telling: false,
+            taken: Rc::default(),
             armed: None,
         }
     }
@@ -174,12 +200,17 @@ impl Coordinator {
         }
         let Some(told) = self.untold.pop_front() else { return };
         self.telling = true;
-        let owner = self.owner.clone();
-        ctx.spawn(async move { owner.send(told).await }.into_actor(self).map(|sent, coordinator, ctx| {
+        let (owner, bytes) = (self.owner.clone(), told.bytes());
+        let pushed = async move { owner.push(told, bytes, OWNER_TIMEOUT).await };
+        ctx.spawn(pushed.into_actor(self).map(|pushed, coordinator, ctx| {
             coordinator.telling = false;
-            match sent {
+            coordinator.taken.notify_one();
+            match pushed {
                 Ok(()) => coordinator.tell_owner(ctx),
-                Err(_) => ctx.stop(),
+                Err(error) => {
+                    tracing::debug!(%error, "nobody follows the scans any more");
+                    ctx.stop();
+                }
             }
         }));
     }
@@ -246,10 +277,18 @@ impl Actor for Coordinator {
 struct Stored(Answer);
 
 impl Handler<Stored> for Coordinator {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, Stored(answer): Stored, ctx: &mut Self::Context) {
+    fn handle(&mut self, Stored(answer): Stored, ctx: &mut Self::Context) -> Self::Result {
         self.answered(answer, ctx);
+        if self.untold.len() < UNTOLD_MAX {
+            return Box::pin(std::future::ready(()));
+        }
+        let taken = Rc::clone(&self.taken);
+        Box::pin(async move {
+            // An owner that takes nothing for longer ends the coordinator.
+            let _too_late = tokio::time::timeout(OWNER_TIMEOUT, taken.notified()).await;
+        })
     }
 }
 

@@ -32,6 +32,12 @@ Examples:
   portsweep -p- -w - 192.0.2.11 | jq .summary    all ports, as JSON in a pipe
   portsweep -iL FILE --exclude 192.0.2.13        targets from a file
 
+Settings: exclude, excludefile, exclude-ports, kinds, ports, timeout, rate,
+per-host-rate, window and format may stand in the config file (rate = 500) or
+in the environment (PORTSWEEP_RATE=500). Options win over the environment, that
+over the file; exclusions of all three hold together. PORTSWEEP_CONFIG names
+another file.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but could not look
 everywhere, 130 interrupted.";
 
@@ -141,6 +147,9 @@ pub(super) struct Args {
     /// Tell more on standard error; twice for still more [default: warnings]
     #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
     pub(super) verbose: u8,
+    /// Read settings and standing exclusions from here [default: ~/.config/portsweep/config.toml]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) config: Option<PathBuf>,
     /// Print this help
     #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
     help: Option<bool>,
@@ -212,7 +221,7 @@ fn one_line(error: &clap::Error) -> String {
     }
 }
 
-fn window(text: &str) -> Result<u32, String> {
+pub(super) fn window(text: &str) -> Result<u32, String> {
     whole(text, 1, u32::MAX)
 }
 
@@ -234,7 +243,7 @@ fn whole<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Re
 }
 
 /// `100ms`, `1s`, `2m`, `1.5`; a plain number is seconds, as nmap has it. 1 ms to 10 s.
-fn timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
     let (number, unit_s) =
         UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds))).unwrap_or((text, 1.0));

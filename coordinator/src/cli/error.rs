@@ -2,6 +2,7 @@
 
 use super::names::NameError;
 use super::size::Size;
+use crate::config::ConfigError;
 use protocol::address::{AddressError, ListError};
 use protocol::port::{PortError, TopPortsError};
 use protocol::quote::Quoted;
@@ -39,29 +40,42 @@ pub enum CliError {
     /// A target spec.
     #[error("target {0}")]
     Target(AddressError),
-    /// An exclusion.
-    #[error("--exclude {0}")]
-    Exclude(AddressError),
+    /// An exclusion, with where it was written.
+    #[error("{0} {1}")]
+    Exclude(String, AddressError),
+    /// The config file.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// A setting of the environment or the config file.
+    #[error("{value} is no value for {place}: {why}")]
+    Setting {
+        /// What was written.
+        value: Quoted,
+        /// Where.
+        place: String,
+        /// What to write.
+        why: String,
+    },
     /// Two flags that each say what standard output is to be.
     #[error("{0} and {1} ask for different outputs: drop one of them")]
     TwoOutputs(&'static str, &'static str),
-    /// Ports.
-    #[error("-p {0}")]
-    Ports(PortError),
-    /// Ports to leave out.
-    #[error("--exclude-ports {0}")]
-    ExcludePorts(PortError),
+    /// Ports, with where they were written.
+    #[error("{0} {1}")]
+    Ports(String, PortError),
+    /// Ports to leave out, likewise.
+    #[error("{0} {1}")]
+    ExcludePorts(String, PortError),
     /// `--top-ports`.
     #[error("--top-ports: {0}")]
     TopPorts(TopPortsError),
     /// No port is left.
-    #[error("--exclude-ports leaves no port to ask: exclude fewer, or drop tcp with -f ping")]
+    #[error("every port is excluded (--exclude-ports, or a setting): name another, or drop tcp with -f ping")]
     NoPortLeft,
     /// A file of targets cannot be read.
     #[error("{flag} {file} cannot be read: {why}")]
     Unreadable {
-        /// `-iL` or `--excludefile`.
-        flag: &'static str,
+        /// `-iL`, `--excludefile`, or the place of a setting.
+        flag: String,
         /// The file.
         file: Quoted,
         /// What the system said.
@@ -70,8 +84,8 @@ pub enum CliError {
     /// A file of targets says what cannot be meant.
     #[error("{flag} {file}, {problem}")]
     List {
-        /// `-iL` or `--excludefile`.
-        flag: &'static str,
+        /// `-iL`, `--excludefile`, or the place of a setting.
+        flag: String,
         /// The file.
         file: Quoted,
         /// Where and why.

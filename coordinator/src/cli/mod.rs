@@ -11,6 +11,7 @@ mod exit;
 mod names;
 mod output;
 mod pace;
+mod presets;
 mod request;
 mod size;
 mod words;
@@ -18,6 +19,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use crate::config::{Config, Environment};
 use std::ffi::OsString;
 use std::io::Read;
 
@@ -41,12 +43,13 @@ pub enum Invocation {
 }
 
 /// Finds out what a command line asks for. `words` are what came after the program's name. `stdin` is read for
-/// `-iL -` and `--excludefile -` only; files that are named are read; names are looked up with `names`.
+/// `-iL -` and `--excludefile -` only; files that are named are read, and the config file; names are looked up with `names`.
 ///
 /// # Errors
 /// What cannot be meant. Nothing was sent or written.
 pub fn parse(
     words: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
     stdin: &mut dyn Read,
     names: &dyn LookUp,
 ) -> Result<Invocation, CliError> {
@@ -59,6 +62,7 @@ pub fn parse(
         args::Parsed::Args(args) => args,
         args::Parsed::Print(text) => return Ok(Invocation::Print(text)),
     };
-    let request = ScanRequest::new(*args, command, stdin, names)?;
+    let config = Config::load(args.config.as_deref(), environment)?;
+    let request = ScanRequest::new(*args, command, &config, stdin, names)?;
     Ok(Invocation::Scan(Box::new(request)))
 }

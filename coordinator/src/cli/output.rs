@@ -34,8 +34,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Gives the flags their meaning; `tcp` says whether ports are asked.
-    pub(super) fn new(args: &Args, tcp: bool) -> Result<Self, CliError> {
+    /// Gives the flags their meaning; `tcp` says whether ports are asked. `preset` is the form where nothing that was typed says it.
+    pub(super) fn new(args: &Args, tcp: bool, preset: Option<Format>) -> Result<Self, CliError> {
         let write = args.write.clone().map(|path| match path {
             path if path == Path::new("-") => Write::Stdout,
             path => Write::File(path),
@@ -59,7 +59,7 @@ impl Output {
             }
         }
         Ok(Self {
-            format: args.format.or(only_table),
+            format: args.format.or(only_table).or(preset),
             open_only: args.open,
             by_port,
             write,

@@ -1,9 +1,11 @@
 //! What a command line means: a scan whose every part was checked.
 
-use super::args::Args;
+use super::args::{self, Args};
 use super::names::{self, LookUp, Role, Rules};
-use super::output::Output;
-use super::{CliError, Size};
+use super::output::{self, Output};
+use super::presets::Presets;
+use super::{CliError, Size, pace};
+use crate::config::Config;
 use crate::report::quantity::grouped;
 use protocol::address::{AddressClass, ListError, TargetItem, TargetListParser, parse_targets};
 use protocol::port::{PortSet, default_ports, fast_ports, parse_ports, top_ports};
@@ -52,14 +54,21 @@ pub struct ScanRequest {
 
 impl ScanRequest {
     /// Gives what was typed its meaning. Reads the files that are named, `stdin` for `-`, and looks names up.
-    pub(super) fn new(args: Args, command: String, stdin: &mut dyn Read, names: &dyn LookUp) -> Result<Self, CliError> {
-        let (ping, tcp) = kinds(&args)?;
-        let output = Output::new(&args, tcp)?;
-        let ports = if tcp { ports(&args)? } else { PortSet::new() };
+    pub(super) fn new(
+        args: Args,
+        command: String,
+        config: &Config,
+        stdin: &mut dyn Read,
+        names: &dyn LookUp,
+    ) -> Result<Self, CliError> {
+        let presets = Presets::new(config);
+        let (ping, tcp) = kinds(&args, presets)?;
+        let output = Output::new(&args, tcp, presets.one("format", output::format)?)?;
+        let ports = if tcp { ports(&args, presets)? } else { PortSet::new() };
         let rules = Rules { prefer_v6: args.prefer_v6, all: args.resolve_all };
         let mut reader = Reader { stdin: Some(stdin), names, rules, found: BTreeMap::new() };
         let (targets, typed_targets) = reader.targets(&args)?;
-        let (exclude, typed_exclude) = reader.exclusions(&args)?;
+        let (exclude, typed_exclude) = reader.exclusions(&args, presets)?;
         let (targets, notices) = without_classes(targets)?;
 
         let mut left = targets.clone();
@@ -69,8 +78,15 @@ impl ScanRequest {
         }
         let slots = u32::from(ping) + ports.len();
         let template = args.template.unwrap_or_default();
-        let (rate, timeout) = (args.rate.or(template.rate), args.timeout.or(template.timeout));
-        let size = Size::new(left.len(), slots, args.window, timeout).paced(slots, rate, args.per_host_rate);
+        // What was set is read even where it does not count: a slip in it is found at once.
+        let (preset_rate, preset_timeout) = (presets.one("rate", pace::rate)?, presets.one("timeout", args::timeout)?);
+        let rate = args.rate.or(template.rate).or(preset_rate);
+        let timeout = args.timeout.or(template.timeout).or(preset_timeout);
+        let per_host_rate = presets.one("per-host-rate", pace::rate)?;
+        let per_host_rate = args.per_host_rate.or(per_host_rate);
+        let window = presets.one("window", args::window)?;
+        let window = args.window.or(window);
+        let size = Size::new(left.len(), slots, window, timeout).paced(slots, rate, per_host_rate);
         if size.targets > u128::from(u64::MAX) {
             return Err(CliError::TooLarge { size });
         }
@@ -84,9 +100,9 @@ impl ScanRequest {
             ping,
             ports,
             timeout,
-            window: args.window,
+            window,
             rate,
-            per_host_rate: args.per_host_rate,
+            per_host_rate,
             seed: args.seed,
             output,
             dry_run: args.dry_run,
@@ -221,9 +237,11 @@ impl ScanRequest {
 }
 
 /// Whether `ping` and `tcp` are asked. Both if nothing says so; `-f`, `-sn` and `-sT` add, `-Pn` removes `ping`.
-fn kinds(args: &Args) -> Result<(bool, bool), CliError> {
+fn kinds(args: &Args, presets: Presets<'_>) -> Result<(bool, bool), CliError> {
     let (mut ping, mut tcp) = (args.ping, args.tcp);
-    for kind in &args.kinds {
+    let preset = presets.listed("kinds");
+    let is_typed = ping || tcp || args.no_ping || !args.kinds.is_empty();
+    for kind in if is_typed { &args.kinds } else { &preset } {
         match kind.as_str() {
             "ping" => ping = true,
             "tcp" => tcp = true,
@@ -250,18 +268,22 @@ fn kinds(args: &Args) -> Result<(bool, bool), CliError> {
     Ok((ping, tcp))
 }
 
-fn ports(args: &Args) -> Result<PortSet, CliError> {
+fn ports(args: &Args, presets: Presets<'_>) -> Result<PortSet, CliError> {
+    let is_typed = args.fast || args.top_ports.is_some() || !args.ports.is_empty();
+    let typed = || args.ports.iter().map(|text| ("-p".to_owned(), text.clone()));
+    let asked: Vec<_> = if is_typed { typed().collect() } else { presets.placed("ports") };
     let mut ports = match (args.fast, args.top_ports) {
         (true, _) => fast_ports(),
         (false, Some(count)) => top_ports(count).map_err(CliError::TopPorts)?,
-        (false, None) if args.ports.is_empty() => default_ports(),
+        (false, None) if asked.is_empty() => default_ports(),
         (false, None) => PortSet::new(),
     };
-    for text in &args.ports {
-        ports = ports.union(&parse_ports(text).map_err(CliError::Ports)?);
+    for (place, text) in asked {
+        ports = ports.union(&parse_ports(&text).map_err(|error| CliError::Ports(place, error))?);
     }
-    for text in &args.exclude_ports {
-        ports = ports.subtract(&parse_ports(text).map_err(CliError::ExcludePorts)?);
+    let typed = args.exclude_ports.iter().map(|text| ("--exclude-ports".to_owned(), text.clone()));
+    for (place, text) in typed.chain(presets.placed_all("exclude-ports")) {
+        ports = ports.subtract(&parse_ports(&text).map_err(|error| CliError::ExcludePorts(place, error))?);
     }
     if ports.is_empty() { Err(CliError::NoPortLeft) } else { Ok(ports) }
 }
@@ -322,15 +344,17 @@ impl Reader<'_> {
         if set.is_empty() { Err(CliError::NoTarget) } else { Ok((set, typed)) }
     }
 
-    fn exclusions(&mut self, args: &Args) -> Result<(AddressSet, Vec<String>), CliError> {
+    fn exclusions(&mut self, args: &Args, presets: Presets<'_>) -> Result<(AddressSet, Vec<String>), CliError> {
         let (mut set, mut typed) = (AddressSet::new(), Vec::new());
-        for word in &args.exclude {
-            let items = parse_targets(word).map_err(CliError::Exclude)?;
+        let words = args.exclude.iter().map(|word| ("--exclude".to_owned(), word.clone()));
+        for (place, word) in words.chain(presets.placed_all("exclude")) {
+            let items = parse_targets(&word).map_err(|error| CliError::Exclude(place, error))?;
             self.add(items, Role::Exclusion, &mut set)?;
-            typed.push(word.clone());
+            typed.push(word);
         }
-        for path in &args.exclude_lists {
-            let items = self.list("--excludefile", path)?;
+        let files = args.exclude_lists.iter().map(|path| ("--excludefile".to_owned(), path.clone()));
+        for (place, path) in files.chain(presets.paths("excludefile")) {
+            let items = self.list(&place, &path)?;
             self.add(items, Role::Exclusion, &mut set)?;
             typed.push(format!("--excludefile {}", path.to_string_lossy()));
         }
@@ -358,7 +382,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn list(&mut self, flag: &'static str, path: &Path) -> Result<Vec<TargetItem>, CliError> {
+    fn list(&mut self, flag: &str, path: &Path) -> Result<Vec<TargetItem>, CliError> {
         let file = || Quoted::new(&path.to_string_lossy());
         let read = if path == Path::new("-") {
             read_list(self.stdin.take().ok_or(CliError::StdinTwice)?)
@@ -366,8 +390,10 @@ impl Reader<'_> {
             File::open(path).map_err(ListReadError::Io).and_then(|mut file| read_list(&mut file))
         };
         read.map_err(|error| match error {
-            ListReadError::Io(why) => CliError::Unreadable { flag, file: file(), why },
-            ListReadError::List(problem) => CliError::List { flag, file: file(), problem: Box::new(problem) },
+            ListReadError::Io(why) => CliError::Unreadable { flag: flag.to_owned(), file: file(), why },
+            ListReadError::List(problem) => {
+                CliError::List { flag: flag.to_owned(), file: file(), problem: Box::new(problem) }
+            }
         })
     }
 }

@@ -49,6 +49,7 @@ const WITH_VALUE: &[&str] = &[
     "-T",
     "--window",
     "--seed",
+    "--config",
 ];
 
 /// What will be offered and is not yet: never passed over.
@@ -67,7 +68,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("--coordinator", "scan from here"),
     ("--vantage", "scan from here"),
     ("--agent-wait", "scan from here"),
-    ("--config", "type what you need"),
 ];
 
 /// Flags of nmap that we lack: how the word begins, and what to use instead. The first that fits counts.

@@ -53,6 +53,7 @@ fn write_ranges(out: &mut dyn Write, head: &str, set: &protocol::range_set::Addr
 mod tests {
     use super::*;
     use crate::cli::{self, Invocation, LookUp, NameError};
+    use crate::config::Environment;
     use std::net::IpAddr;
 
     struct Nobody;
@@ -64,7 +65,8 @@ mod tests {
     }
 
     fn text(line: &str) -> String {
-        let invocation = cli::parse(line.split(' ').map(Into::into), &mut io::empty(), &Nobody);
+        let invocation =
+            cli::parse(line.split(' ').map(Into::into), &Environment::default(), &mut io::empty(), &Nobody);
         let Ok(Invocation::Scan(request)) = invocation else { panic!("{line}: {invocation:?}") };
         assert!(request.dry_run(), "{line}");
         let mut text = Vec::new();

@@ -115,12 +115,18 @@ struct Status {
     rtt_ms: Option<f64>,
 }
 
+/// The flag of a host with more open ports than are named: something before it may answer for every one.
+pub(super) const ALL_OPEN_SUSPECT: &str = "all-open-suspect";
+
 fn write_host(layout: &mut Layout<'_>, facts: &ScanFacts, host: &Host, status: &Status) -> io::Result<()> {
     let names = facts.names.get(&host.address).map_or(&[][..], Vec::as_slice);
     layout.open('{')?;
     layout.member("address", &host.address)?;
     layout.member("names", names)?;
     layout.member("status", status)?;
+    if host.is_all_open_suspect() {
+        layout.member("flags", &[ALL_OPEN_SUSPECT])?;
+    }
     layout.open_member("ports", '[')?;
     for port in named_ports(host, facts) {
         layout.item(&port)?;

@@ -134,4 +134,6 @@ fn bad_input_89_a_host_with_every_port_open_is_bounded() {
         result["hosts"][0]["not_shown"],
         json!([{"state": "open", "reason": "syn-ack", "count": 65_535 - 1_024}])
     );
+    assert_eq!(result["hosts"][0]["flags"], json!(["all-open-suspect"]));
+    assert!(jsonschema::validator_for(&schema()).unwrap().is_valid(&result));
 }

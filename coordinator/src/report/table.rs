@@ -68,6 +68,9 @@ pub fn write_host(out: &mut dyn Write, facts: &ScanFacts, host: &Host, open_only
     }
     writeln!(out, "{BOLD}portsweep report for {}{PLAIN}", title(facts, host.address))?;
     writeln!(out, "Host is {GREEN}up{PLAIN} ({life})")?;
+    if host.is_all_open_suspect() {
+        writeln!(out, "{YELLOW}Note{PLAIN}: {}: a firewall may answer for every port", json::ALL_OPEN_SUSPECT)?;
+    }
     let counted: Vec<_> = not_shown(host, open_only).into_iter().map(counted).collect();
     if !counted.is_empty() {
         write_list(out, "Not shown: ", &counted)?;

@@ -21,6 +21,7 @@ use coordinator_core::store::ScanStatus;
 use heard::{Ears, Wish};
 use portsweep_agent::actors::agent::AgentEnd;
 use portsweep_agent::clock::Clock;
+use portsweep_agent::queue::Reader;
 use protocol::probe::{ProbeKind, State};
 use protocol::time::Time;
 use std::future::Future;
@@ -29,7 +30,6 @@ use std::pin::Pin;
 use std::time::Duration;
 use stdout::Stdout;
 use tally::{Counts, Tally};
-use tokio::sync::mpsc;
 
 /// How often the bar is drawn: as often as a number that changes can be read.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
@@ -88,11 +88,7 @@ impl Follower {
     }
 
     /// Until the scan has ended and everything is written.
-    pub(super) async fn follow(
-        mut self,
-        events: mpsc::Receiver<Told>,
-        agent_end: AgentEnd,
-    ) -> anyhow::Result<ExitCode> {
+    pub(super) async fn follow(mut self, events: Reader<Told>, agent_end: AgentEnd) -> anyhow::Result<ExitCode> {
         let mut ears = Ears::new(true).context("listen for signals")?;
         let ended = self.until_finished(&mut ears, events, agent_end).await;
         self.screen.end();
@@ -110,7 +106,7 @@ impl Follower {
     async fn until_finished(
         &mut self,
         ears: &mut Ears,
-        mut events: mpsc::Receiver<Told>,
+        mut events: Reader<Told>,
         agent_end: AgentEnd,
     ) -> anyhow::Result<Option<ScanStatus>> {
         let mut agent_end = Some(agent_end);
@@ -131,7 +127,7 @@ impl Follower {
                 }
             };
             tokio::select! {
-                told = events.recv() => match told.context("the coordinator died")? {
+                told = events.next() => match told.context("the coordinator died")? {
                     Told::Event(Event::Committed { findings, progress, .. }) => self.committed(&findings, &progress),
                     Told::Event(Event::Finished { status, .. }) => return Ok(Some(status)),
                     Told::Failure(error) => bail!(error),

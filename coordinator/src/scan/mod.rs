@@ -6,7 +6,7 @@ mod result;
 
 pub use follow::Screen;
 
-use crate::actors::coordinator::{Connect, Coordinator, Submit};
+use crate::actors::coordinator::{self, Connect, Coordinator, Submit};
 use crate::cli::{ExitCode, ScanRequest, Write};
 use crate::report::file::ResultFile;
 use crate::store::thread;
@@ -18,15 +18,13 @@ use portsweep_agent::actors::agent::Agent;
 use portsweep_agent::actors::link::{Dial, Dialling};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::frames::Transport;
+use portsweep_agent::queue;
 use prepare::Prepared;
 use result::Account;
 use std::io;
-use tokio::sync::mpsc;
 
 /// How many bytes wait in each direction between coordinator and agent of one process.
 const DUPLEX_BYTES: usize = 1 << 18;
-/// How many events wait for whoever follows the scan.
-const EVENTS_MAX: usize = 64;
 
 /// Runs a scan to its end, with its output, on the screen that log lines go through too; errors are told on stderr in one line.
 #[must_use]
@@ -65,7 +63,7 @@ async fn start(
 ) -> anyhow::Result<ExitCode> {
     let Prepared { record, settings, parts, .. } = prepared;
     let (store, answers) = thread::start(Box::new(MemoryStore::new()))?;
-    let (told, events) = mpsc::channel(EVENTS_MAX);
+    let (told, events) = queue::bounded(coordinator::TOLD);
     let machine = Machine::new(settings);
     let coordinator = Coordinator::new(machine, Clock::Monotonic, store.clone(), answers, told).start();
     coordinator.send(Submit(Box::new(record))).await?;

@@ -79,6 +79,11 @@ impl Host {
         self.nft(&packets::silent_ping(parse(address)?))
     }
 
+    /// Leads every TCP port of `address` to `port`, as a firewall does that answers for the hosts behind it.
+    pub fn lead_all_ports_to(&self, address: &str, port: u16) -> anyhow::Result<()> {
+        self.nft(&packets::all_ports_to(parse(address)?, port))
+    }
+
     /// The probes that arrived, for all addresses that this host was wired with.
     pub fn counted(&self) -> anyhow::Result<Counted> {
         packets::read_counted(&self.count_listing()?, None)

@@ -70,6 +70,15 @@ pub(super) fn silent_ping(address: IpAddr) -> String {
     format!("add rule inet lab admit {} {} drop\n", destination(address), echo(address))
 }
 
+/// Commands that lead every TCP port of `address` to `port`.
+pub(super) fn all_ports_to(address: IpAddr, port: u16) -> String {
+    format!(
+        "add chain inet lab proxy {{ type nat hook prerouting priority -100 ; }}\n\
+         add rule inet lab proxy {} tcp dport 1-65535 redirect to :{port}\n",
+        destination(address)
+    )
+}
+
 /// Reads what `nft -j list chain inet lab count` says: the sum over all addresses, or of one.
 pub(super) fn read_counted(listing: &str, address: Option<IpAddr>) -> anyhow::Result<Counted> {
     let listing: Value = serde_json::from_str(listing).context("nft wrote no JSON")?;

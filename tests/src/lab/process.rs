@@ -18,8 +18,9 @@ use super::os::{self, Usage, Waited};
 /// the test's memory with it.
 const OUTPUT_BYTES_MAX: u64 = 64 << 20;
 
-/// A program to run inside a host. It gets an empty environment but for `PATH`, `HOME` and `TERM`,
-/// so that nothing of the tester's own configuration reaches it.
+/// A program to run inside a host. It gets an empty environment but for `PATH`, `HOME`, `TERM` and
+/// `PORTSWEEP_STATE`, so that nothing of the tester's own configuration reaches it, and nothing of
+/// what it keeps is the tester's: unless a state directory is named, it has one of its own, which goes with the program.
 #[derive(Debug)]
 pub struct Command<'host> {
     host: &'host Host,
@@ -101,6 +102,14 @@ impl<'host> Command<'host> {
         if let Some(id) = self.user {
             command.uid(id).gid(id);
         }
+        let state = match command.get_envs().any(|(name, _)| name == "PORTSWEEP_STATE") {
+            true => None,
+            false => Some(tempfile::TempDir::new().context("failed to make a state directory")?),
+        };
+        if let Some(state) = &state {
+            std::os::unix::fs::chown(state.path(), self.user, self.user)?;
+            command.env("PORTSWEEP_STATE", state.path());
+        }
         // A process starts in the namespace of the thread that starts it.
         let mut child = (self.host.namespace())
             .enter(|| command.spawn())
@@ -113,7 +122,7 @@ impl<'host> Command<'host> {
             stdin.map(|mut stdin| stdin.write_all(&input))
         });
         drop(writer);
-        Ok(Process { line, child, reaped: false, stdout: collect(stdout), stderr: collect(stderr) })
+        Ok(Process { line, child, reaped: false, stdout: collect(stdout), stderr: collect(stderr), _state: state })
     }
 
     /// Starts the program and waits for its end. An end after `timeout` is an error, one with any
@@ -136,6 +145,8 @@ pub struct Process {
     reaped: bool,
     stdout: JoinHandle<io::Result<Vec<u8>>>,
     stderr: JoinHandle<io::Result<Vec<u8>>>,
+    /// Goes after the program.
+    _state: Option<tempfile::TempDir>,
 }
 
 impl Process {
