@@ -6,6 +6,7 @@
 //! medians. Tools that are not installed are named and left out. Needs root (see `lab`).
 
 mod connect;
+mod lab_load;
 mod measure;
 
 use std::env;
@@ -20,8 +21,10 @@ struct Case {
     run: fn() -> anyhow::Result<String>,
 }
 
-const CASES: [Case; 1] =
-    [Case { name: "connect", about: "65,535 refusing ports of one host over a veth", run: connect::run }];
+const CASES: [Case; 2] = [
+    Case { name: "connect", about: "65,535 refusing ports of one host over a veth", run: connect::run },
+    Case { name: "lab", about: "how many SYNs a second the simulated network takes", run: lab_load::run },
+];
 
 fn main() -> anyhow::Result<()> {
     let case = chosen()?;

@@ -4,6 +4,7 @@
 //! Needs root, `ip` and `nft`. Without them the tests are listed as ignored; with
 //! `PORTSWEEP_TEST_REQUIRE=all` they fail.
 
+mod accuracy;
 mod bad_input;
 mod following;
 mod judge;
@@ -14,6 +15,7 @@ mod ping_permission;
 mod rate;
 mod settings;
 mod sweep;
+mod sweeping;
 mod world;
 
 use libtest_mimic::Arguments;
@@ -31,5 +33,6 @@ fn main() {
     trials.extend(limits::trials());
     trials.extend(settings::trials());
     trials.extend(bad_input::trials());
+    trials.extend(accuracy::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -132,7 +132,20 @@ impl Host {
         self.admin("nft", &["-f", "-"], commands).map(drop)
     }
 
-    fn ip(&self, commands: &str) -> anyhow::Result<()> {
+    /// A wire without addresses to another host: the names of its two ends, which are up.
+    pub(super) fn cable(&self, right: &Host) -> anyhow::Result<[String; 2]> {
+        let (left_end, right_end) = (self.next_interface(), right.next_interface());
+        let other = right.namespace.path();
+        self.ip(&format!("link add name {left_end} type veth peer name {right_end} netns {}\n", other.display()))?;
+        // Both ends are up before they get addresses: with the other order the first neighbour
+        // solicitation is lost, and whoever probes over IPv6 waits a second for the next.
+        self.ip(&format!("link set {left_end} up\n"))?;
+        right.ip(&format!("link set {right_end} up\n"))?;
+        Ok([left_end, right_end])
+    }
+
+    /// Runs commands of ip(8).
+    pub(super) fn ip(&self, commands: &str) -> anyhow::Result<()> {
         self.admin("ip", &["-batch", "-"], commands).map(drop)
     }
 
@@ -187,13 +200,7 @@ pub fn wire(
     (left, left_addresses): (&Host, &[&str]),
     (right, right_addresses): (&Host, &[&str]),
 ) -> anyhow::Result<()> {
-    let (left_end, right_end) = (left.next_interface(), right.next_interface());
-    let other = right.namespace.path();
-    left.ip(&format!("link add name {left_end} type veth peer name {right_end} netns {}\n", other.display()))?;
-    // Both ends are up before they get addresses: with the other order the first neighbour
-    // solicitation is lost, and whoever probes over IPv6 waits a second for the next.
-    left.ip(&format!("link set {left_end} up\n"))?;
-    right.ip(&format!("link set {right_end} up\n"))?;
+    let [left_end, right_end] = left.cable(right)?;
     left.address(&left_end, left_addresses)?;
     right.address(&right_end, right_addresses)
 }

@@ -31,6 +31,7 @@ mod os;
 mod packets;
 mod process;
 mod require;
+pub mod simulated;
 #[cfg(test)]
 mod tests;
 

@@ -2,7 +2,7 @@
 //! namespaces, a wait with a timeout that also tells what a process used, and a way to wake a
 //! thread out of `accept`.
 //!
-//! The only module of this package with `unsafe` in it. All of it is calls with plain integers or
+//! With `simulated/socket.rs` the only modules of this package with `unsafe` in them. All of it is calls with plain integers or
 //! with pointers to values that outlive the call.
 
 use std::fs::File;
