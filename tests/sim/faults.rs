@@ -1,5 +1,6 @@
 //! What may go wrong in a run, drawn from its seed, and the bugs that are put in on purpose.
 
+use crate::world::Which;
 use std::time::Duration;
 
 /// A small generator (SplitMix64): the same numbers for the same seed on every machine.
@@ -54,6 +55,10 @@ pub struct Faults {
     pub tries: Option<u8>,
     /// How long a right lasts.
     pub ttl: Duration,
+    /// Which store the coordinator has.
+    pub store: Which,
+    /// How often the coordinator is killed at a write of its store: before it, inside it, or before its answer.
+    pub kills_at_writes: u64,
 }
 
 impl Faults {
@@ -72,6 +77,8 @@ impl Faults {
             loss_percent: 0,
             tries: Some(1),
             ttl: Duration::from_secs(10),
+            store: Which::Memory,
+            kills_at_writes: 0,
         }
     }
 
@@ -93,11 +100,20 @@ impl Faults {
             loss_percent: [0, 0, 1, 5, 20][random.within(0, 4) as usize],
             tries: None,
             ttl: random.millis(1_500, 10_000),
+            store: Which::Memory,
+            kills_at_writes: random.within(0, 2),
         }
     }
 }
 
 impl Faults {
+    /// Kills at the store's writes, and little else.
+    pub fn drawn_at_writes(seed: u64, store: Which) -> Self {
+        let drawn = Self::drawn(seed);
+        let (agents, latency, disk) = (drawn.agents.min(2), (0, 20), (1, 20));
+        Self { agents, latency, disk, coordinator_crashes: 0, cuts: 0, freezes: 0, store, kills_at_writes: 16, ..drawn }
+    }
+
     /// Drawn so that a bug has something to break: many ends of rights for those that show only there.
     pub fn drawn_for(bug: Bug, seed: u64) -> Self {
         let drawn = Self::drawn(seed);
@@ -106,6 +122,7 @@ impl Faults {
                 let busy = Duration::from_millis(1_500);
                 Self { ttl: busy, agents: 3, cuts: 8, freezes: 8, coordinator_crashes: 0, agent_crashes: 0, ..drawn }
             }
+            Bug::AnsweredBeforeCommit => Self::drawn_at_writes(seed, Which::Sqlite),
             _ => drawn,
         }
     }
@@ -124,6 +141,8 @@ pub enum Bug {
     NoMargin,
     /// A reply is sent before the store made its matter durable.
     ReplyBeforeDurable,
+    /// A request is answered before the group that it belongs to is committed.
+    AnsweredBeforeCommit,
     /// The agent's clock stops while it is frozen.
     ClockStopsInSuspend,
 }
@@ -135,6 +154,7 @@ impl Bug {
         Self::NoWaitAfterRestart,
         Self::NoMargin,
         Self::ReplyBeforeDurable,
+        Self::AnsweredBeforeCommit,
         Self::ClockStopsInSuspend,
     ];
 }

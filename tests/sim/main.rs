@@ -5,7 +5,7 @@ mod faults;
 mod world;
 
 use faults::{Bug, Faults};
-use world::{Reached, run};
+use world::{Reached, Which, run};
 
 /// Seeds in an ordinary run: all that a few seconds allow. CI may raise it.
 fn seeds() -> std::ops::Range<u64> {
@@ -33,6 +33,41 @@ fn crashes_of_either_side_at_any_moment_change_nothing_of_the_result() {
     if seeds().count() > 100 {
         let missing = reached.missing();
         assert!(missing.is_empty(), "this run never reached: {missing:?}");
+    }
+}
+
+/// A thousand kills of each store, a third each: before a transaction, inside it, and after it with its answer lost. `audit`, and that what
+/// was announced is there, is checked after each.
+#[test]
+fn kills_at_the_stores_writes_change_nothing_of_the_result() {
+    for store in [Which::Memory, Which::Sqlite] {
+        let mut reached = Reached::default();
+        for seed in seeds() {
+            match run(seed, Faults::drawn_at_writes(seed, store), None) {
+                Ok(ran) => reached.add(&ran.reached),
+                Err(broken) => panic!("seed {seed}, {store:?}: {broken}\n{}", replay(seed)),
+            }
+            let kills =
+                [reached.killed_before_a_write, reached.killed_inside_a_write, reached.killed_before_the_answer];
+            if kills.iter().all(|&kills| kills >= 334) {
+                break;
+            }
+        }
+        println!("{store:?}: {reached:?}");
+        if seeds().count() > 100 {
+            let kills =
+                reached.killed_before_a_write + reached.killed_inside_a_write + reached.killed_before_the_answer;
+            assert!(kills >= 1_000, "{store:?}: {kills} kills only: {reached:?}");
+        }
+    }
+}
+
+/// Both stores answer alike, so the world cannot tell them apart.
+#[test]
+fn a_seed_gives_the_same_log_with_either_store() {
+    for seed in seeds().take(30) {
+        let log = |store| run(seed, Faults { store, ..Faults::drawn(seed) }, None).map(|ran| ran.log);
+        assert_eq!(log(Which::Memory), log(Which::Sqlite), "seed {seed}");
     }
 }
 

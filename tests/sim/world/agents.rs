@@ -68,7 +68,8 @@ impl World {
             return self.after(Duration::ZERO, Happening::Answer { agent, life, settled });
         }
         let instance = self.agents[agent].instance;
-        let holder = self.store.lease_of(SCAN, probe.id.epoch).and_then(|lease| lease.holder);
+        let leases = self.store.leases(SCAN).unwrap_or_default();
+        let holder = leases.iter().find(|lease| lease.epoch == probe.id.epoch).and_then(|lease| lease.holder);
         if holder != Some(instance) {
             self.broke(format!(
                 "O1: agent {agent} probes {} under lease {}, which is not its own",

@@ -2,6 +2,19 @@
 
 use super::*;
 
+/// How many writes in a hundred are a process's last, while kills are left.
+const KILL_PERCENT: u64 = 5;
+
+/// When a process is killed at a write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kill {
+    Before,
+    /// Carried out and not committed.
+    Inside,
+    /// Committed, and nobody was told.
+    BeforeTheAnswer,
+}
+
 impl World {
     pub(super) fn coordinator_gets(&mut self, input: Input) {
         let now = self.now;
@@ -60,30 +73,96 @@ impl World {
         self.at(self.disk_free_at, Happening::StoreCarriesOut { life, id, request });
     }
 
-    pub(super) fn store_carries_out(&mut self, id: RequestId, request: &StoreRequest) {
+    /// The disk's next request, alone or with some of those that wait: one transaction, or none of it if the process is killed in it.
+    pub(super) fn store_carries_out(&mut self, id: RequestId, request: StoreRequest) {
+        let mut group = vec![(id, request)];
+        if self.random.chance(30) {
+            let room = self.random.within(1, 8) as usize;
+            self.take_waiting(room, &mut group);
+        }
+        let kill = self.draw_kill();
+        if kill == Some(Kill::Before) {
+            self.reached.killed_before_a_write += 1;
+            return self.crash_coordinator();
+        }
+        if kill == Some(Kill::Inside) {
+            self.store.remember();
+        }
+        let is_group = group.len() > 1 || kill == Some(Kill::Inside);
+        if is_group && let Err(error) = self.store.begin_group() {
+            return self.broke(format!("no group can be begun: {error}"));
+        }
+        let answers: Vec<_> = group.iter().filter_map(|(id, request)| Some((*id, self.carry_out(request)?))).collect();
+        let early = self.bug == Some(Bug::AnsweredBeforeCommit);
+        if early {
+            for (id, reply) in answers.iter().cloned() {
+                self.coordinator_gets(Input::Stored(id, reply));
+            }
+        }
+        if kill == Some(Kill::Inside) {
+            self.reached.killed_inside_a_write += 1;
+            return self.crash_coordinator();
+        }
+        if is_group && let Err(error) = self.store.commit_group() {
+            return self.broke(format!("a group cannot be committed: {error}"));
+        }
+        if kill == Some(Kill::BeforeTheAnswer) {
+            self.reached.killed_before_the_answer += 1;
+            return self.crash_coordinator();
+        }
+        for (id, reply) in answers.into_iter().filter(|_| !early) {
+            let delay = self.random.millis(0, 5);
+            self.after(delay, Happening::StoreAnswers { life: self.coordinator_life, id, reply });
+        }
+    }
+
+    /// Moves up to `room` of the requests that wait for the disk to the group.
+    fn take_waiting(&mut self, room: usize, group: &mut Vec<(RequestId, StoreRequest)>) {
+        let now = self.coordinator_life;
+        let waits =
+            |happening: &Happening| matches!(happening, Happening::StoreCarriesOut { life, .. } if *life == now);
+        let keys: Vec<_> = self.queue.iter().filter(|(_, next)| waits(next)).map(|(&key, _)| key).take(room).collect();
+        for key in keys {
+            if let Some(Happening::StoreCarriesOut { id, request, .. }) = self.queue.remove(&key) {
+                group.push((id, request));
+            }
+        }
+    }
+
+    /// Whether, and when, this write is the process's last.
+    fn draw_kill(&mut self) -> Option<Kill> {
+        let may = self.kills_left > 0 && self.now < Time::ZERO + self.faults.until && self.coordinator.is_some();
+        if !may || !self.random.chance(KILL_PERCENT) {
+            return None;
+        }
+        self.kills_left -= 1;
+        Some([Kill::Before, Kill::Inside, Kill::BeforeTheAnswer][self.random.within(0, 2) as usize])
+    }
+
+    /// One request; `None` if it was answered before, by a bug, or refused.
+    fn carry_out(&mut self, request: &StoreRequest) -> Option<StoreReply> {
         if let StoreRequest::Commit(commit) = request {
             self.look_at_commit(commit);
-        }
-        if self.bug == Some(Bug::StaleEpochAccepted)
-            && let StoreRequest::Commit(commit) = request
-        {
-            self.force(commit);
+            if self.bug == Some(Bug::StaleEpochAccepted) {
+                self.force(commit);
+            }
         }
         if let StoreRequest::Release { ended: false, .. } = request {
             self.reached.leases_let_go += 1;
         }
-        match request.carry_out(&mut self.store) {
-            Ok(_) if self.bug == Some(Bug::ReplyBeforeDurable) && matches!(request, StoreRequest::Commit(_)) => {}
-            Ok(reply) => {
-                let delay = self.random.millis(0, 5);
-                self.after(delay, Happening::StoreAnswers { life: self.coordinator_life, id, reply });
+        match request.carry_out(&mut *self.store) {
+            Ok(_) if self.bug == Some(Bug::ReplyBeforeDurable) && matches!(request, StoreRequest::Commit(_)) => None,
+            Ok(reply) => Some(reply),
+            Err(error) => {
+                self.broke(format!("the store refused what the machine asked: {error}"));
+                None
             }
-            Err(error) => self.broke(format!("the store refused what the machine asked: {error}")),
         }
     }
 
     pub(super) fn look_at_commit(&mut self, commit: &Commit) {
-        match self.store.lease_of(SCAN, commit.epoch) {
+        let leases = self.store.leases(SCAN).unwrap_or_default();
+        match leases.iter().find(|lease| lease.epoch == commit.epoch) {
             Some(lease) => self.reached.late_reports_of_returned_leases += u64::from(lease.holder.is_none()),
             None => self.reached.fenced_or_duplicate += 1,
         }
@@ -119,6 +198,9 @@ impl World {
         // The life ends: what waits for the disk is lost, timers and answers are void.
         self.coordinator_life += 1;
         self.disk_free_at = self.now;
+        if let Err(error) = self.store.kill() {
+            self.broke(format!("the store cannot be opened after a kill: {error}"));
+        }
         self.audit();
         let sessions: Vec<_> = self.links.keys().copied().collect();
         for session in sessions {
@@ -134,7 +216,7 @@ impl World {
             self.coordinator = Some(Coordinator::new(self.settings));
             return self.coordinator_gets(Input::Submit(self.record()));
         }
-        match Resumed::load(&self.store, SCAN) {
+        match Resumed::load(&*self.store, SCAN) {
             Ok(resumed) => {
                 let no_wait = self.bug == Some(Bug::NoWaitAfterRestart);
                 self.coordinator = Some(Coordinator::resume(self.settings, self.now, &[resumed], no_wait));
@@ -164,7 +246,7 @@ impl World {
         if let Err(error) = self.store.audit(SCAN) {
             self.broke(format!("O5: {error}"));
         }
-        if let Some(&lost) = self.announced.iter().find(|&&epoch| !self.store.is_taken(SCAN, epoch)) {
+        if let Some(&lost) = self.announced.iter().find(|&&epoch| !self.store.is_taken(SCAN, epoch).unwrap_or(false)) {
             self.broke(format!("O3: lease {lost} was announced as taken and is not stored"));
         }
     }

@@ -10,7 +10,7 @@ impl World {
         }
         let mut judged = 0;
         for number in 0..self.plan.cohorts() {
-            let hosts = rows::of_cohort(&self.store, SCAN, &self.plan, number).map_err(|error| error.to_string())?;
+            let hosts = rows::of_cohort(&*self.store, SCAN, &self.plan, number).map_err(|error| error.to_string())?;
             for host in hosts {
                 judged += host.targets();
                 self.judge_host(&host);

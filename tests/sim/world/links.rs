@@ -30,7 +30,7 @@ impl World {
 
     pub(super) fn coordinator_sends(&mut self, session: SessionId, message: CoordinatorMessage) {
         if let CoordinatorMessage::Committed { epoch, reply: CommitReply::Applied } = message {
-            if !self.store.is_taken(SCAN, epoch) {
+            if !self.store.is_taken(SCAN, epoch).unwrap_or(false) {
                 self.broke(format!("O3: the reply to lease {epoch} was sent before it was durable"));
             }
             self.announced.insert(epoch);

@@ -13,6 +13,9 @@ mod agents;
 mod coordinator;
 mod judge;
 mod links;
+mod store;
+
+pub use store::Which;
 
 use crate::faults::{Bug, Faults, Random};
 use agent_core::agent::{Agent, Identity, Input as AgentInput, Output as AgentOutput};
@@ -21,8 +24,7 @@ use coordinator_core::coordinator::{Coordinator, Event, Input, Output, RequestId
 use coordinator_core::resume::Resumed;
 use coordinator_core::rows;
 use coordinator_core::settings::Settings;
-use coordinator_core::store::memory::MemoryStore;
-use coordinator_core::store::{Commit, Committed, ScanRecord, ScanStatus, Store, StoreReply, StoreRequest};
+use coordinator_core::store::{Commit, Committed, ScanRecord, ScanStatus, StoreReply, StoreRequest};
 use protocol::codec;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
 use protocol::message::{AgentMessage, CommitReply, CoordinatorMessage, PingMethod, ProbeOptions};
@@ -33,6 +35,7 @@ use protocol::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+use store::SimStore;
 
 const SCAN: ScanId = ScanId::from_bytes([1; 16]);
 /// Far beyond what any run takes once it has healed.
@@ -50,11 +53,14 @@ pub struct Reached {
     late_reports_of_returned_leases: u64,
     two_live_instances: u64,
     leases_let_go: u64,
+    pub killed_before_a_write: u64,
+    pub killed_inside_a_write: u64,
+    pub killed_before_the_answer: u64,
     virtual_seconds: u64,
 }
 
 impl Reached {
-    fn fields(&self) -> [(&'static str, u64); 9] {
+    fn fields(&self) -> [(&'static str, u64); 12] {
         [
             ("coordinator_crashes", self.coordinator_crashes),
             ("agent_crashes", self.agent_crashes),
@@ -65,6 +71,9 @@ impl Reached {
             ("late_reports_of_returned_leases", self.late_reports_of_returned_leases),
             ("two_live_instances", self.two_live_instances),
             ("leases_let_go", self.leases_let_go),
+            ("killed_before_a_write", self.killed_before_a_write),
+            ("killed_inside_a_write", self.killed_inside_a_write),
+            ("killed_before_the_answer", self.killed_before_the_answer),
         ]
     }
 
@@ -82,6 +91,9 @@ impl Reached {
         self.late_reports_of_returned_leases += other.late_reports_of_returned_leases;
         self.two_live_instances += other.two_live_instances;
         self.leases_let_go += other.leases_let_go;
+        self.killed_before_a_write += other.killed_before_a_write;
+        self.killed_inside_a_write += other.killed_inside_a_write;
+        self.killed_before_the_answer += other.killed_before_the_answer;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
@@ -183,7 +195,8 @@ pub struct World {
     coordinator_life: u64,
     coordinator_armed: Armed,
     settings: Settings,
-    store: MemoryStore,
+    store: SimStore,
+    kills_left: u64,
     disk_free_at: Time,
     agents: Vec<SimAgent>,
     links: BTreeMap<SessionId, Link>,
@@ -250,7 +263,8 @@ impl World {
             coordinator_life: 1,
             coordinator_armed: None,
             settings,
-            store: MemoryStore::new(),
+            store: SimStore::new(faults.store)?,
+            kills_left: faults.kills_at_writes,
             disk_free_at: Time::ZERO,
             agents: Vec::new(),
             links: BTreeMap::new(),
@@ -368,7 +382,7 @@ impl World {
             Happening::ToAgent { session, message } => self.arrives_at_agent(session, message),
             Happening::Dial { agent, life } => self.dial(agent, life),
             Happening::StoreCarriesOut { life, id, request } if life == self.coordinator_life => {
-                self.store_carries_out(id, &request)
+                self.store_carries_out(id, request)
             }
             Happening::StoreCarriesOut { .. } => {}
             Happening::StoreAnswers { life, id, reply } if life == self.coordinator_life => {

@@ -106,6 +106,7 @@ fn a_report_counts_once_while_its_epoch_is_live(store: &mut dyn Store) {
     let report = commit(epoch, &[Outcome::OPEN, Outcome::CLOSED, Outcome::FILTERED]);
     assert_eq!(store.commit(&report).expect("a commit"), Committed::Applied);
     assert_eq!(store.commit(&report).expect("again"), Committed::Duplicate);
+    assert!(store.is_taken(SCAN, epoch).expect("an answer") && !store.is_taken(SCAN, Epoch::new(99)).expect("one"));
     let other = commit(epoch, &[Outcome::CLOSED; 3]);
     assert_eq!(store.commit(&other).expect("the same epoch, other content"), Committed::Duplicate);
     assert_eq!(store.commit(&commit(Epoch::new(99), &[])).expect("an epoch never given"), Committed::Fenced);

@@ -38,18 +38,6 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// A lease's row, if it was not settled.
-    #[must_use]
-    pub fn lease_of(&self, scan: ScanId, epoch: Epoch) -> Option<&LeaseRecord> {
-        self.scans.get(&scan)?.leases.get(&epoch)
-    }
-
-    /// True if a report of this lease was taken.
-    #[must_use]
-    pub fn is_taken(&self, scan: ScanId, epoch: Epoch) -> bool {
-        self.scans.get(&scan).is_some_and(|stored| stored.taken.contains_key(&epoch))
-    }
-
     fn stored(&self, scan: ScanId) -> Result<&Stored, StoreError> {
         self.scans.get(&scan).ok_or(StoreError::UnknownScan(scan))
     }
@@ -241,6 +229,10 @@ impl Store for MemoryStore {
         let meets = |shard: &Shard| shard.lo < indices.end && indices.start < shard.hi;
         let chunks = self.stored(scan)?.chunks.range(from..to).filter(|(shard, _)| meets(shard));
         Ok(chunks.map(|(_, chunk)| chunk.clone()).collect())
+    }
+
+    fn is_taken(&self, scan: ScanId, epoch: Epoch) -> Result<bool, StoreError> {
+        Ok(self.stored(scan)?.taken.contains_key(&epoch))
     }
 
     fn agents(&self, scan: ScanId) -> Result<Vec<AgentFacts>, StoreError> {

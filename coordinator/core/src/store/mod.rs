@@ -330,6 +330,12 @@ pub trait Store: Send {
     /// [`StoreError::UnknownScan`].
     fn chunks(&self, scan: ScanId, cohort: u64, indices: Range<u32>) -> Result<Vec<ChunkRecord>, StoreError>;
 
+    /// True if a report of this lease was taken.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn is_taken(&self, scan: ScanId, epoch: Epoch) -> Result<bool, StoreError>;
+
     /// The scan's list of agents.
     ///
     /// # Errors

@@ -20,7 +20,8 @@ use failure::Failure;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::plan::Plan;
 use rows::{
-    agent_number, agents, check_through, open_cohort, opened, read_cohort, read_scan, read_shard, scan_of, take,
+    agent_number, agents, check_through, is_taken, open_cohort, opened, read_cohort, read_scan, read_shard, scan_of,
+    take,
 };
 use rusqlite::{Connection, params};
 use std::cell::RefCell;
@@ -245,10 +246,7 @@ impl Store for SqliteStore {
                 connection.prepare_cached("DELETE FROM lease WHERE epoch = ?")?.execute([epoch])?;
                 return Ok(Committed::Applied);
             }
-            let was_taken: bool = connection
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM chunk WHERE epoch = ? AND scan = ?)")?
-                .query_row([epoch, known.key], |row| row.get(0))?;
-            Ok(if was_taken { Committed::Duplicate } else { Committed::Fenced })
+            Ok(if is_taken(connection, known.key, epoch)? { Committed::Duplicate } else { Committed::Fenced })
         })
     }
 
@@ -328,6 +326,11 @@ impl Store for SqliteStore {
             }
             Ok(chunks)
         })
+    }
+
+    fn is_taken(&self, scan: ScanId, epoch: Epoch) -> Result<bool, StoreError> {
+        let known = self.known(scan)?;
+        self.read("look for a report", |connection| Ok(is_taken(connection, known.key, signed(epoch.get()))?))
     }
 
     fn agents(&self, scan: ScanId) -> Result<Vec<AgentFacts>, StoreError> {

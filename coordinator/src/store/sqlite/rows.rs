@@ -55,6 +55,11 @@ pub(super) fn opened(connection: &Connection, key: i64) -> rusqlite::Result<u64>
     select.query_row([key], |row| row.get(0)).map(unsigned)
 }
 
+pub(super) fn is_taken(connection: &Connection, key: i64, epoch: i64) -> rusqlite::Result<bool> {
+    let mut select = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM chunk WHERE epoch = ? AND scan = ?)")?;
+    select.query_row([epoch, key], |row| row.get(0))
+}
+
 pub(super) fn agents(connection: &Connection, key: i64) -> Result<Vec<AgentFacts>, Failure> {
     let mut select = connection
         .prepare_cached("SELECT name, vantage, software, ping_method FROM agent WHERE scan = ? ORDER BY number")?;
