@@ -8,6 +8,7 @@
 mod connect;
 mod lab_load;
 mod measure;
+mod store;
 
 use std::env;
 use std::io::{self, Write};
@@ -21,9 +22,10 @@ struct Case {
     run: fn() -> anyhow::Result<String>,
 }
 
-const CASES: [Case; 2] = [
+const CASES: [Case; 3] = [
     Case { name: "connect", about: "65,535 refusing ports of one host over a veth", run: connect::run },
     Case { name: "lab", about: "how many SYNs a second the simulated network takes", run: lab_load::run },
+    Case { name: "store", about: "16 million targets committed to the durable store", run: store::run },
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ pub(super) enum SimStore {
     /// Stands for any store whose transactions are whole. `before` is what stays if its process is killed now.
     Memory { store: MemoryStore, before: Option<Box<MemoryStore>> },
     /// Closed only while it is opened again.
-    Sqlite { store: Option<SqliteStore>, path: PathBuf, _directory: tempfile::TempDir },
+    Sqlite { store: Option<Box<SqliteStore>>, path: PathBuf, _directory: tempfile::TempDir },
 }
 
 impl SimStore {
@@ -31,7 +31,7 @@ impl SimStore {
         let directory = directory.map_err(|error| error.to_string())?;
         let path = directory.path().join("scan.db");
         let store = SqliteStore::create(&path).map_err(|error| error.to_string())?;
-        Ok(Self::Sqlite { store: Some(store), path, _directory: directory })
+        Ok(Self::Sqlite { store: Some(Box::new(store)), path, _directory: directory })
     }
 
     /// To be called before a group within which the process is killed.
@@ -51,7 +51,7 @@ impl SimStore {
             }
             Self::Sqlite { store, path, .. } => {
                 drop(store.take());
-                *store = Some(SqliteStore::open(path).map_err(|error| error.to_string())?);
+                *store = Some(Box::new(SqliteStore::open(path).map_err(|error| error.to_string())?));
             }
         }
         Ok(())
@@ -64,7 +64,7 @@ impl Deref for SimStore {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::Memory { store, .. } => store,
-            Self::Sqlite { store, .. } => store.as_ref().expect("it is open between kills"),
+            Self::Sqlite { store, .. } => store.as_deref().expect("it is open between kills"),
         }
     }
 }
@@ -73,7 +73,7 @@ impl DerefMut for SimStore {
     fn deref_mut(&mut self) -> &mut Self::Target {
         match self {
             Self::Memory { store, .. } => store,
-            Self::Sqlite { store, .. } => store.as_mut().expect("it is open between kills"),
+            Self::Sqlite { store, .. } => store.as_deref_mut().expect("it is open between kills"),
         }
     }
 }

@@ -182,7 +182,12 @@ fn a_later_pass_covers_what_it_says(store: &mut dyn Store) {
     let met = store.chunks(SCAN, cohort, 5..6).expect("chunks");
     assert_eq!(met.iter().map(|chunk| (chunk.shard.pass, chunk.shard.lo)).collect::<Vec<_>>(), [(1, 0), (2, 3)]);
     assert_eq!(store.chunks(SCAN, cohort, 6..10).expect("chunks").len(), 1);
+    let chunks = store.chunks(SCAN, cohort, 0..10).expect("chunks");
     store.close_cohort(SCAN, cohort).expect("through");
+    assert_eq!(store.chunks(SCAN, cohort, 0..10).expect("chunks"), chunks, "what is kept otherwise reads the same");
+    assert_eq!(store.chunks(SCAN, cohort, 6..10).expect("chunks").len(), 1);
+    assert!(store.is_taken(SCAN, epoch).expect("an answer"));
+    assert_eq!(store.commit(&report).expect("again"), Committed::Duplicate);
     store.begin_pass(SCAN, cohort, 3).expect("opened again");
     assert_eq!(store.cohorts(SCAN).expect("cohorts").0, [CohortRecord { number: cohort, pass: 3, frontier: 0 }]);
     store.audit(SCAN).expect("the invariants hold");

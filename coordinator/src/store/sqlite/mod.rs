@@ -2,6 +2,7 @@
 //!
 //! A database may hold one scan (`STATE/scans/ID.db`) or many. One without scans was left by a process that died while it made it.
 
+mod block;
 mod code;
 mod failure;
 mod open;
@@ -20,8 +21,8 @@ use failure::Failure;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::plan::Plan;
 use rows::{
-    agent_number, agents, check_through, is_taken, open_cohort, opened, read_cohort, read_scan, read_shard, scan_of,
-    take,
+    agent_number, agents, check_through, is_taken, open_cohort, opened, read_cohort, read_scan, read_shard, rewrite,
+    scan_of, take,
 };
 use rusqlite::{Connection, params};
 use std::cell::RefCell;
@@ -37,9 +38,18 @@ pub struct SqliteStore {
     path: PathBuf,
     /// What was read of scans: their keys and plans never change.
     known: RefCell<BTreeMap<ScanId, Arc<Known>>>,
+    /// The chunks of the block that was read last: who reads a cohort reads it run by run.
+    unpacked: RefCell<Option<Unpacked>>,
     in_group: bool,
     /// Held by a writer. Declared last: the connection is closed before the lock goes.
     _lock: Option<File>,
+}
+
+struct Unpacked {
+    key: i64,
+    cohort: u64,
+    last_epoch: i64,
+    chunks: Vec<ChunkRecord>,
 }
 
 struct Known {
@@ -91,7 +101,14 @@ impl SqliteStore {
     fn new(connection: Connection, path: &Path, lock: Option<File>) -> Self {
         // Every statement of a method stays prepared.
         connection.set_prepared_statement_cache_capacity(64);
-        Self { connection, path: path.to_owned(), known: RefCell::default(), in_group: false, _lock: lock }
+        Self {
+            connection,
+            path: path.to_owned(),
+            known: RefCell::default(),
+            unpacked: RefCell::default(),
+            in_group: false,
+            _lock: lock,
+        }
     }
 
     /// One transaction, or, in a group, a part of it that fails alone.
@@ -119,6 +136,19 @@ impl SqliteStore {
         work: impl FnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         work(&self.connection).map_err(|failure| failure.doing(action))
+    }
+
+    /// The chunks in a cohort's block that meet `indices`.
+    fn of_block(&self, known: &Known, cohort: u64, indices: &Range<u32>) -> Result<Vec<ChunkRecord>, Failure> {
+        let Some(last_epoch) = rows::block_epoch(&self.connection, known.key, cohort)? else { return Ok(Vec::new()) };
+        let mut unpacked = self.unpacked.borrow_mut();
+        let is_it = |at: &Unpacked| (at.key, at.cohort, at.last_epoch) == (known.key, cohort, last_epoch);
+        if !unpacked.as_ref().is_some_and(is_it) {
+            let chunks = rows::block_chunks(&self.connection, known, cohort)?;
+            *unpacked = Some(Unpacked { key: known.key, cohort, last_epoch, chunks });
+        }
+        let meets = |chunk: &&ChunkRecord| chunk.shard.lo < indices.end && indices.start < chunk.shard.hi;
+        Ok(unpacked.iter().flat_map(|at| &at.chunks).filter(meets).cloned().collect())
     }
 
     fn known(&self, scan: ScanId) -> Result<Arc<Known>, StoreError> {
@@ -271,7 +301,7 @@ impl Store for SqliteStore {
             connection
                 .prepare_cached("DELETE FROM cohort WHERE scan = ? AND number = ?")?
                 .execute([known.key, signed(cohort)])?;
-            Ok(())
+            rewrite(connection, &known, cohort)
         })
     }
 
@@ -308,22 +338,9 @@ impl Store for SqliteStore {
     fn chunks(&self, scan: ScanId, cohort: u64, indices: Range<u32>) -> Result<Vec<ChunkRecord>, StoreError> {
         let known = self.known(scan)?;
         self.read("read chunks", |connection| {
-            let mut select = connection.prepare_cached(
-                "SELECT epoch, cohort, pass, lo, hi, covers, agent, chunk, findings FROM chunk
-                 WHERE scan = ? AND cohort = ? AND lo < ? AND hi > ? ORDER BY pass, lo",
-            )?;
-            let mut rows = select.query(params![known.key, signed(cohort), indices.end, indices.start])?;
-            let mut chunks = Vec::new();
-            while let Some(row) = rows.next()? {
-                chunks.push(ChunkRecord {
-                    epoch: Epoch::new(unsigned(row.get(0)?)),
-                    shard: read_shard(row, 1)?,
-                    covers: row.get(5)?,
-                    agent: row.get(6)?,
-                    chunk: row.get(7)?,
-                    findings: code::decode_findings(row.get_ref(8)?.as_blob().unwrap_or_default())?,
-                });
-            }
+            let mut chunks = self.of_block(&known, cohort, &indices)?;
+            // Those that came after the block was made are of later passes.
+            chunks.extend(rows::chunks(connection, &known, cohort, indices)?);
             Ok(chunks)
         })
     }

@@ -1,12 +1,15 @@
 //! Rows that several methods read or change.
 
 use super::Known;
+use super::block;
 use super::code::{self, StoredRecord, signed, unsigned};
 use super::failure::Failure;
-use coordinator_core::store::{AgentFacts, CohortRecord, Cut, ScanRecord, Shard, StoreError};
+use coordinator_core::store::{AgentFacts, ChunkRecord, CohortRecord, Cut, ScanRecord, Shard, StoreError};
 use protocol::covers;
-use protocol::id::ScanId;
+use protocol::id::{Epoch, ScanId};
+use protocol::plan::Cohort;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::ops::Range;
 
 /// A scan's row.
 pub(super) struct ScanRow {
@@ -56,7 +59,10 @@ pub(super) fn opened(connection: &Connection, key: i64) -> rusqlite::Result<u64>
 }
 
 pub(super) fn is_taken(connection: &Connection, key: i64, epoch: i64) -> rusqlite::Result<bool> {
-    let mut select = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM chunk WHERE epoch = ? AND scan = ?)")?;
+    let mut select = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM chunk WHERE epoch = ?1 AND scan = ?2
+                        UNION ALL SELECT 1 FROM rewritten WHERE epoch = ?1 AND scan = ?2)",
+    )?;
     select.query_row([epoch, key], |row| row.get(0))
 }
 
@@ -141,7 +147,88 @@ pub(super) fn check_through(connection: &Connection, known: &Known, cohort: u64)
         }
         Some(_) => Ok(()),
         // A closed cohort has chunks, as its first pass covered all of it.
-        None if exists("SELECT EXISTS (SELECT 1 FROM chunk WHERE scan = ? AND cohort = ?)")? => Ok(()),
+        None if exists("SELECT EXISTS (SELECT 1 FROM chunk WHERE scan = ? AND cohort = ?)")?
+            || block_epoch(connection, known.key, cohort)?.is_some() =>
+        {
+            Ok(())
+        }
         None => broken(format!("cohort {cohort} was never opened")),
     }
+}
+
+/// The chunks of a cohort that are in no block and meet `indices`, by pass and first index.
+pub(super) fn chunks(
+    connection: &Connection,
+    known: &Known,
+    cohort: u64,
+    indices: Range<u32>,
+) -> Result<Vec<ChunkRecord>, Failure> {
+    let mut select = connection.prepare_cached(
+        "SELECT epoch, cohort, pass, lo, hi, covers, agent, chunk, findings FROM chunk
+         WHERE scan = ? AND cohort = ? AND lo < ? AND hi > ? ORDER BY pass, lo",
+    )?;
+    let mut rows = select.query(params![known.key, signed(cohort), indices.end, indices.start])?;
+    let mut chunks = Vec::new();
+    while let Some(row) = rows.next()? {
+        chunks.push(ChunkRecord {
+            epoch: Epoch::new(unsigned(row.get(0)?)),
+            shard: read_shard(row, 1)?,
+            covers: row.get(5)?,
+            agent: row.get(6)?,
+            chunk: row.get(7)?,
+            findings: code::decode_findings(row.get_ref(8)?.as_blob().unwrap_or_default())?,
+        });
+    }
+    Ok(chunks)
+}
+
+/// The last epoch in a cohort's block, if it has one.
+pub(super) fn block_epoch(connection: &Connection, key: i64, cohort: u64) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT last_epoch FROM block WHERE scan = ? AND cohort = ?")?
+        .query_row([key, signed(cohort)], |row| row.get(0))
+        .optional()
+}
+
+/// The chunks in a cohort's block, by pass and first index.
+pub(super) fn block_chunks(connection: &Connection, known: &Known, cohort: u64) -> Result<Vec<ChunkRecord>, Failure> {
+    let packed: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT packed FROM block WHERE scan = ? AND cohort = ?")?
+        .query_row([known.key, signed(cohort)], |row| row.get(0))
+        .optional()?;
+    packed.map_or(Ok(Vec::new()), |packed| block::unpack(&cohort_of(known, cohort)?, &packed))
+}
+
+fn cohort_of(known: &Known, cohort: u64) -> Result<Cohort, Failure> {
+    known.plan.cohort(cohort).ok_or(Failure::Malformed("cohort"))
+}
+
+/// What a row takes beside its bytes, about: its key, its numbers and its place in the index.
+const ROW_BYTES: usize = 32;
+/// What is kept of a chunk that is in a block: its epoch.
+const EPOCH_BYTES: usize = 8;
+
+/// Puts all chunks of a closed cohort into its block, where that takes less room than they do.
+pub(super) fn rewrite(connection: &Connection, known: &Known, cohort: u64) -> Result<(), Failure> {
+    let new = chunks(connection, known, cohort, 0..u32::MAX)?;
+    let Some(last_epoch) = new.iter().map(|chunk| chunk.epoch.get()).max() else { return Ok(()) };
+    let mut all = block_chunks(connection, known, cohort)?;
+    let is_second = !all.is_empty();
+    all.extend(new.iter().cloned());
+    let Some(packed) = block::pack(&cohort_of(known, cohort)?, &all) else { return Ok(()) };
+    let taken = |chunk: &ChunkRecord| chunk.chunk.len() + chunk.covers.len() + 5 * chunk.findings.len() + ROW_BYTES;
+    if !is_second && packed.len() + ROW_BYTES + EPOCH_BYTES * new.len() >= new.iter().map(taken).sum() {
+        return Ok(());
+    }
+    let cohort = signed(cohort);
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO block (scan, cohort, last_epoch, packed) VALUES (?, ?, ?, ?)")?
+        .execute(params![known.key, cohort, signed(last_epoch), packed])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO rewritten (epoch, scan) SELECT epoch, scan FROM chunk WHERE scan = ? AND cohort = ? ORDER BY epoch",
+        )?
+        .execute([known.key, cohort])?;
+    connection.prepare_cached("DELETE FROM chunk WHERE scan = ? AND cohort = ?")?.execute([known.key, cohort])?;
+    Ok(())
 }

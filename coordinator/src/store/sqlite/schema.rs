@@ -10,7 +10,8 @@ pub(super) const APPLICATION_ID: i32 = 0x7073_7770;
 pub(super) const VERSION: usize = STEPS.len();
 
 /// One database may hold many scans: a scan's rows carry its key.
-const STEPS: &[M<'static>] = &[M::up(
+const STEPS: &[M<'static>] = &[
+    M::up(
     "
     CREATE TABLE epochs (
         only INTEGER PRIMARY KEY CHECK (only = 0),
@@ -78,7 +79,26 @@ const STEPS: &[M<'static>] = &[M::up(
     ) STRICT;
     CREATE UNIQUE INDEX chunk_by_shard ON chunk (scan, cohort, pass, lo);
     ",
-)];
+    ),
+    M::up(
+    "
+    -- The chunks of a cohort that was closed, as one (block.rs), and the last of their epochs, which tells two versions apart.
+    CREATE TABLE block (
+        scan INTEGER NOT NULL REFERENCES scan (key) ON DELETE CASCADE,
+        cohort INTEGER NOT NULL,
+        last_epoch INTEGER NOT NULL,
+        packed BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX block_by_cohort ON block (scan, cohort);
+
+    -- Epochs of chunks that are in a block.
+    CREATE TABLE rewritten (
+        epoch INTEGER PRIMARY KEY,
+        scan INTEGER NOT NULL REFERENCES scan (key) ON DELETE CASCADE
+    ) STRICT;
+    ",
+    ),
+];
 
 /// All of them, in order.
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
