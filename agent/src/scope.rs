@@ -3,7 +3,7 @@
 //! Every prober's send takes an [`Admitted`], which only [`Admission::admit`] makes, just before the send and for that one
 //! send. A send is admitted if all hold; the first that does not is the cause:
 //! 1. the address is in the [`Scope`];
-//! 2. it is in no exclusion that was added while the scan runs;
+//! 2. it is in no exclusion, be it one that stands here or one that was added while the scan runs;
 //! 3. the probe's right has not ended;
 //! 4. the owner lets probes go ([`Orders`]).
 //!
@@ -23,13 +23,15 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     allow: AddressSet,
+    /// What whoever runs this agent excludes all the same: targets of such an address end as excluded, not as out of scope.
+    except: AddressSet,
 }
 
 impl Scope {
     /// Nothing: what an agent has that was told nothing.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { allow: AddressSet::new() }
+        Self { allow: AddressSet::new(), except: AddressSet::new() }
     }
 
     /// The scope of a scan from here: exactly what was typed, loopback and all. Unspecified addresses are left out: a connect
@@ -38,7 +40,7 @@ impl Scope {
     pub fn typed(targets: AddressSet) -> Self {
         let mut allow = targets;
         allow.subtract(&unspecified());
-        Self { allow }
+        Self { allow, except: AddressSet::new() }
     }
 
     /// The scope of an agent that others aim: the entries of its allow-list. Loopback, link-local, multicast and the
@@ -57,10 +59,16 @@ impl Scope {
             allow.extend(&entry);
         }
         allow.subtract(&unspecified());
-        Self { allow }
+        Self { allow, except: AddressSet::new() }
     }
 
-    /// True if the address may be probed.
+    /// Without the addresses of `except`: an exclusion that stands here and that who made the plan did not know.
+    #[must_use]
+    pub fn except(self, except: AddressSet) -> Self {
+        Self { except, ..self }
+    }
+
+    /// True if the address may be probed, as far as the allow-list says.
     #[must_use]
     pub fn allows(&self, address: IpAddr) -> bool {
         self.allow.contains(address)
@@ -221,7 +229,7 @@ fn decide(
     if !scope.allows(address) {
         return Err(Refusal::OutOfScope);
     }
-    if orders.exclude.contains(address) {
+    if scope.except.contains(address) || orders.exclude.contains(address) {
         return Err(Refusal::Excluded);
     }
     if now >= right_ends_at {

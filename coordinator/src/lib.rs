@@ -7,4 +7,6 @@ pub mod config;
 pub mod doctor;
 pub mod report;
 pub mod scan;
+pub mod scans;
+pub mod state;
 pub mod store;

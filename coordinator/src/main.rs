@@ -1,10 +1,12 @@
 //! The `portsweep` program.
 
-use portsweep::cli::{self, ExitCode, Invocation, ScanRequest, SystemNames};
+use portsweep::cli::{self, ExitCode, Invocation, ResumeRequest, ScanRequest, ScansRequest, SystemNames};
 use portsweep::config::Environment;
 use portsweep::doctor;
 use portsweep::report::dry_run;
 use portsweep::scan::{self, Screen};
+use portsweep::scans::{self, ScansError};
+use portsweep::state::State;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
@@ -16,10 +18,15 @@ fn main() -> std::process::ExitCode {
         cli::parse(std::env::args_os().skip(1), &Environment::read(), &mut io::stdin().lock(), &SystemNames);
     let exit = match invocation {
         Ok(Invocation::Print(text)) => print(|out| out.write_all(text.as_bytes())),
-        Ok(Invocation::Doctor) => examine(),
+        Ok(Invocation::Doctor(state)) => examine(&state),
+        Ok(Invocation::Resume(request)) => resume(&request),
+        Ok(Invocation::Scans(request)) => look(&request),
         Ok(Invocation::Scan(request)) if request.dry_run() => print(|out| dry_run::write(out, &request)),
         Ok(Invocation::Scan(request)) => scan(&request),
-        Err(error) => refuse(&error),
+        Err(error) => {
+            refuse(&error);
+            error.exit()
+        }
     };
     exit.into()
 }
@@ -36,9 +43,38 @@ fn scan(request: &ScanRequest) -> ExitCode {
     }
 }
 
-fn examine() -> ExitCode {
+fn resume(request: &ResumeRequest) -> ExitCode {
+    let screen = Screen::new();
+    log(0, &screen);
+    scan::resume(request, &screen)
+}
+
+fn look(request: &ScansRequest) -> ExitCode {
     log(0, &Screen::new());
-    let findings = doctor::examine(&doctor::Machine::read());
+    let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    let mut refused = None;
+    let printed = print(|out| match scans::carry_out(request, out, width.filter(|width| *width > 0)) {
+        Ok(()) => Ok(()),
+        Err(ScansError::Io(error)) => Err(error),
+        Err(error) => {
+            refused = Some(error);
+            Ok(())
+        }
+    });
+    match refused {
+        None => printed,
+        Some(error) => {
+            let exit = error.exit();
+            anstream::eprintln!("portsweep: {:#}", anyhow::Error::from(error));
+            exit
+        }
+    }
+}
+
+fn examine(state: &State) -> ExitCode {
+    log(0, &Screen::new());
+    let mut findings = doctor::examine(&doctor::Machine::read());
+    findings.push(doctor::state(state.directory()));
     match print(|out| doctor::write(out, &findings)) {
         ExitCode::Done if doctor::stops_scanning(&findings) => ExitCode::Failed,
         exit => exit,

@@ -6,13 +6,16 @@
 
 mod accuracy;
 mod bad_input;
+mod bad_state;
 mod following;
 mod judge;
+mod kept;
 mod lab;
 mod limits;
 mod output;
 mod ping_permission;
 mod rate;
+mod resume;
 mod settings;
 mod sweep;
 mod sweeping;
@@ -32,6 +35,9 @@ fn main() {
     trials.extend(rate::trials());
     trials.extend(limits::trials());
     trials.extend(settings::trials());
+    trials.extend(resume::trials());
+    trials.extend(kept::trials());
+    trials.extend(bad_state::trials());
     trials.extend(bad_input::trials());
     trials.extend(accuracy::trials());
     libtest_mimic::run(&arguments, trials).exit();

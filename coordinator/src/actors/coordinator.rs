@@ -14,14 +14,14 @@ use coordinator_core::coordinator::{Coordinator as Machine, Event, Input, Output
 use coordinator_core::store::{ScanRecord, StoreRequest};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::frames::Transport;
-use portsweep_agent::queue::{Bounds, Writer};
+use portsweep_agent::queue::{Bounds, Reader, Writer};
 use protocol::id::ScanId;
 use protocol::message::CoordinatorMessage;
 use protocol::time::Time;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 /// How many events wait for an owner that has not taken those before.
 const UNTOLD_MAX: usize = 64;
@@ -71,7 +71,7 @@ pub struct Coordinator {
     machine: Machine,
     clock: Clock,
     store: StoreHandle,
-    answers: Option<mpsc::Receiver<Answer>>,
+    answers: Option<Reader<Answer>>,
     beyond_queue: VecDeque<(RequestId, StoreRequest)>,
     sessions: BTreeMap<SessionId, Connected>,
     last_session: u64,
@@ -102,7 +102,7 @@ impl Coordinator {
         machine: Machine,
         clock: Clock,
         store: StoreHandle,
-        answers: mpsc::Receiver<Answer>,
+        answers: Reader<Answer>,
         owner: Writer<Told>,
     ) -> Self {
         Self {
@@ -262,7 +262,7 @@ impl Actor for Coordinator {
         let Some(mut answers) = self.answers.take() else { return };
         let this = ctx.address();
         tokio::task::spawn_local(async move {
-            while let Some(answer) = answers.recv().await {
+            while let Some(answer) = answers.next().await {
                 if this.send(Stored(answer)).await.is_err() {
                     return;
                 }

@@ -20,6 +20,9 @@ const ABOUT: &str = "Scans addresses and ports that you are authorised to scan, 
 const EXAMPLES: &str = "\
 Commands (as the first word):
   scan                Scan from here; the same without this word
+  resume [ID]         Go on with a scan that was interrupted
+  scans               List the scans that are kept; also scans show ID,
+                      scans export ID -o json|jsonl|csv, scans rm ID
   doctor              Say what bears on scanning from this machine
   completions SHELL   Print a completion script for a shell
   man                 Print the manual page
@@ -33,10 +36,10 @@ Examples:
   portsweep -iL FILE --exclude 192.0.2.13        targets from a file
 
 Settings: exclude, excludefile, exclude-ports, kinds, ports, timeout, rate,
-per-host-rate, window and format may stand in the config file (rate = 500) or
-in the environment (PORTSWEEP_RATE=500). Options win over the environment, that
-over the file; exclusions of all three hold together. PORTSWEEP_CONFIG names
-another file.
+per-host-rate, window, format, state and keep may stand in the config file
+(rate = 500) or in the environment (PORTSWEEP_RATE=500). Options win over the
+environment, that over the file; exclusions of all three hold together.
+PORTSWEEP_CONFIG names another file.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 finished but could not look
 everywhere, 130 interrupted.";
@@ -147,8 +150,17 @@ pub(super) struct Args {
     /// Tell more on standard error; twice for still more [default: warnings]
     #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
     pub(super) verbose: u8,
+    /// Where the scan is kept, to be resumed and looked at [default: ~/.local/state/portsweep, for root /var/lib/portsweep]
+    #[arg(long, value_name = "DIR", help_heading = "State and settings")]
+    pub(super) state: Option<PathBuf>,
+    /// Keep nothing: an interrupted scan cannot be resumed [default: keep]
+    #[arg(long, help_heading = "State and settings", conflicts_with = "state")]
+    pub(super) no_state: bool,
+    /// How many finished scans stay; what was interrupted always does [default: 20]
+    #[arg(long, value_name = "N", help_heading = "State and settings", value_parser = keep)]
+    pub(super) keep: Option<usize>,
     /// Read settings and standing exclusions from here [default: ~/.config/portsweep/config.toml]
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(long, value_name = "FILE", help_heading = "State and settings")]
     pub(super) config: Option<PathBuf>,
     /// Print this help
     #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
@@ -223,6 +235,10 @@ fn one_line(error: &clap::Error) -> String {
 
 pub(super) fn window(text: &str) -> Result<u32, String> {
     whole(text, 1, u32::MAX)
+}
+
+pub(super) fn keep(text: &str) -> Result<usize, String> {
+    whole(text, 0, 1_000_000)
 }
 
 fn seed(text: &str) -> Result<u64, String> {

@@ -1,12 +1,16 @@
-//! The commands beside a scan: `doctor`, `completions`, `man`. Only the first word of a command line can be one.
+//! The commands beside a scan: `resume`, `scans`, `doctor`, `completions`, `man`. Only the first word of a command line can be one.
 
 use super::args::{self, Args};
+use super::kept::{self, Export, ResumeRequest, ScansAction, ScansRequest};
+use super::names::LookUp;
 use super::{CliError, Invocation};
+use crate::config::Environment;
 use clap::builder::styling::Styles;
-use clap::{ArgAction, CommandFactory, Parser};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
+use std::path::PathBuf;
 
 /// The words of a command that is no scan, sorted.
 #[derive(Debug, Parser)]
@@ -19,11 +23,25 @@ use std::io;
     disable_help_subcommand = true
 )]
 enum Command {
+    /// Go on with a scan that was interrupted, or look again where it could not look
+    Resume {
+        /// The scan, or the beginning of its id [default: the newest that was interrupted or could not look everywhere]
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the scans that are kept here, newest first
+    Scans {
+        #[command(subcommand)]
+        command: Option<Scans>,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Say what bears on scanning from this machine, with the line that mends it
     Doctor {
-        /// Print this help
-        #[arg(short, long, action = ArgAction::Help)]
-        help: Option<bool>,
+        #[command(flatten)]
+        place: Place,
     },
     /// Print a script with which a shell completes command lines
     Completions {
@@ -42,20 +60,77 @@ enum Command {
     },
 }
 
+/// What is done with scans that are kept.
+#[derive(Debug, Subcommand)]
+enum Scans {
+    /// Show what a scan found
+    Show {
+        /// The scan, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Write a scan's result to standard output
+    Export {
+        /// The scan, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// json, jsonl or csv
+        #[arg(short = 'o', value_name = "FORM", value_parser = kept::export, default_value = "json")]
+        format: Export,
+    },
+    /// Remove scans; refused for one that runs
+    Rm {
+        /// The scans, or the beginnings of their ids
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+    },
+}
+
+/// Where a command finds what it acts on.
+#[derive(Debug, clap::Args)]
+pub(super) struct Place {
+    /// Where scans are kept [default: ~/.local/state/portsweep, for root /var/lib/portsweep]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) state: Option<PathBuf>,
+    /// Read settings and standing exclusions from here [default: ~/.config/portsweep/config.toml]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) config: Option<PathBuf>,
+    /// Print this help
+    #[arg(short, long, action = ArgAction::Help, global = true)]
+    help: Option<bool>,
+}
+
 /// Whether a first word is one of these commands.
 pub(super) fn is_command(word: &OsString) -> bool {
-    ["doctor", "completions", "man"].iter().any(|name| word == name)
+    ["resume", "scans", "doctor", "completions", "man"].iter().any(|name| word == name)
 }
 
 /// Finds out what a command line that begins with a command asks for.
-pub(super) fn parse(words: Vec<OsString>) -> Result<Invocation, CliError> {
+pub(super) fn parse(
+    words: Vec<OsString>,
+    environment: &Environment,
+    stdin: &mut dyn Read,
+    names: &dyn LookUp,
+) -> Result<Invocation, CliError> {
     let words = std::iter::once("portsweep".into()).chain(words);
     let command = match Command::try_parse_from(words) {
         Ok(command) => command,
         Err(error) => return args::refused(&error).map(Invocation::Print),
     };
     match command {
-        Command::Doctor { .. } => Ok(Invocation::Doctor),
+        Command::Resume { id, place } => {
+            ResumeRequest::new(id, &place, environment, stdin, names).map(Box::new).map(Invocation::Resume)
+        }
+        Command::Scans { command, place } => {
+            let action = match command {
+                None => ScansAction::List,
+                Some(Scans::Show { id }) => ScansAction::Show(id),
+                Some(Scans::Export { id, format }) => ScansAction::Export(id, format),
+                Some(Scans::Rm { ids }) => ScansAction::Remove(ids),
+            };
+            ScansRequest::new(action, &place, environment).map(Invocation::Scans)
+        }
+        Command::Doctor { place } => kept::state(&place, environment).map(Invocation::Doctor),
         Command::Completions { shell, .. } => Ok(Invocation::Print(completions(shell))),
         Command::Man { .. } => manual().map(Invocation::Print).map_err(|error| CliError::Syntax(error.to_string())),
     }

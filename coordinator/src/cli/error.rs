@@ -3,6 +3,7 @@
 use super::names::NameError;
 use super::size::Size;
 use crate::config::ConfigError;
+use crate::state::StateError;
 use protocol::address::{AddressError, ListError};
 use protocol::port::{PortError, TopPortsError};
 use protocol::quote::Quoted;
@@ -46,6 +47,9 @@ pub enum CliError {
     /// The config file.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// There is no place to keep scans in.
+    #[error("{0}")]
+    State(#[from] Box<StateError>),
     /// A setting of the environment or the config file.
     #[error("{value} is no value for {place}: {why}")]
     Setting {
@@ -120,7 +124,10 @@ pub enum CliError {
 impl CliError {
     /// Its exit code.
     #[must_use]
-    pub const fn exit(&self) -> super::ExitCode {
-        super::ExitCode::Usage
+    pub fn exit(&self) -> super::ExitCode {
+        match self {
+            Self::State(error) => error.exit(),
+            _ => super::ExitCode::Usage,
+        }
     }
 }

@@ -8,6 +8,8 @@ mod args;
 mod commands;
 mod error;
 mod exit;
+mod keeping;
+mod kept;
 mod names;
 mod output;
 mod pace;
@@ -20,15 +22,19 @@ mod words;
 mod tests;
 
 use crate::config::{Config, Environment};
+use crate::state::State;
 use std::ffi::OsString;
 use std::io::Read;
 
 pub use error::CliError;
 pub use exit::ExitCode;
+pub use keeping::Keeping;
+pub use kept::{Export, ResumeRequest, ScansAction, ScansRequest};
 pub use names::{LookUp, NameError, SystemNames};
 pub use output::{Format, Output};
 pub use request::{ScanRequest, Write};
 pub use size::{Size, confirm};
+pub use words::quoted;
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -38,8 +44,12 @@ pub enum Invocation {
     Print(String),
     /// A scan from here.
     Scan(Box<ScanRequest>),
-    /// What bears on scanning from this machine.
-    Doctor,
+    /// To go on with a scan that is kept.
+    Resume(Box<ResumeRequest>),
+    /// Something with scans that are kept.
+    Scans(ScansRequest),
+    /// What bears on scanning from this machine, and on keeping scans there.
+    Doctor(State),
 }
 
 /// Finds out what a command line asks for. `words` are what came after the program's name. `stdin` is read for
@@ -55,7 +65,7 @@ pub fn parse(
 ) -> Result<Invocation, CliError> {
     let typed: Vec<_> = words.into_iter().collect();
     if typed.first().is_some_and(commands::is_command) {
-        return commands::parse(typed);
+        return commands::parse(typed, environment, stdin, names);
     }
     let command = words::command_line(&typed);
     let args = match args::parse(words::split(typed)?)? {
@@ -63,6 +73,6 @@ pub fn parse(
         args::Parsed::Print(text) => return Ok(Invocation::Print(text)),
     };
     let config = Config::load(args.config.as_deref(), environment)?;
-    let request = ScanRequest::new(*args, command, &config, stdin, names)?;
+    let request = ScanRequest::new(*args, command, (&config, environment), stdin, names)?;
     Ok(Invocation::Scan(Box::new(request)))
 }

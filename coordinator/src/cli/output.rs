@@ -3,10 +3,12 @@
 use super::CliError;
 use super::args::Args;
 use super::request::Write;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The form of what goes to standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Tables at the end, for people.
     Table,

@@ -1,12 +1,14 @@
 //! What a command line means: a scan whose every part was checked.
 
 use super::args::{self, Args};
+use super::keeping::Keeping;
 use super::names::{self, LookUp, Role, Rules};
 use super::output::{self, Output};
 use super::presets::Presets;
 use super::{CliError, Size, pace};
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::report::quantity::grouped;
+use crate::state::State;
 use protocol::address::{AddressClass, ListError, TargetItem, TargetListParser, parse_targets};
 use protocol::port::{PortSet, default_ports, fast_ports, parse_ports, top_ports};
 use protocol::probe::ProbeKind;
@@ -46,6 +48,7 @@ pub struct ScanRequest {
     per_host_rate: Option<Rate>,
     seed: Option<u64>,
     output: Output,
+    keeping: Option<Keeping>,
     dry_run: bool,
     yes: bool,
     size: Size,
@@ -57,7 +60,7 @@ impl ScanRequest {
     pub(super) fn new(
         args: Args,
         command: String,
-        config: &Config,
+        (config, environment): (&Config, &Environment),
         stdin: &mut dyn Read,
         names: &dyn LookUp,
     ) -> Result<Self, CliError> {
@@ -66,10 +69,14 @@ impl ScanRequest {
         let output = Output::new(&args, tcp, presets.one("format", output::format)?)?;
         let ports = if tcp { ports(&args, presets)? } else { PortSet::new() };
         let rules = Rules { prefer_v6: args.prefer_v6, all: args.resolve_all };
-        let mut reader = Reader { stdin: Some(stdin), names, rules, found: BTreeMap::new() };
+        let mut reader = Reader { rules, ..Reader::new(stdin, names) };
         let (targets, typed_targets) = reader.targets(&args)?;
         let (exclude, typed_exclude) = reader.exclusions(&args, presets)?;
         let (targets, notices) = without_classes(targets)?;
+        let keeping = match args.no_state {
+            true => None,
+            false => Some(Keeping::new((args.state.as_deref(), args.keep), presets, environment)?),
+        };
 
         let mut left = targets.clone();
         left.subtract(&exclude);
@@ -105,6 +112,7 @@ impl ScanRequest {
             per_host_rate,
             seed: args.seed,
             output,
+            keeping,
             dry_run: args.dry_run,
             yes: args.yes,
             size,
@@ -209,6 +217,18 @@ impl ScanRequest {
     #[must_use]
     pub fn output(&self) -> &Output {
         &self.output
+    }
+
+    /// Where it is kept; `None` for nowhere.
+    #[must_use]
+    pub fn state(&self) -> Option<&State> {
+        self.keeping.as_ref().map(|keeping| &keeping.state)
+    }
+
+    /// How many finished scans stay.
+    #[must_use]
+    pub fn keep(&self) -> usize {
+        self.keeping.as_ref().map_or(0, |keeping| keeping.keep)
     }
 
     /// Whether it is only to be said what would be scanned: nothing may be sent.
@@ -319,7 +339,7 @@ fn first_range(set: &AddressSet) -> String {
 }
 
 /// Reads target specs from words, files and names.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     /// Until it is read.
     stdin: Option<&'a mut dyn Read>,
     names: &'a dyn LookUp,
@@ -328,7 +348,12 @@ struct Reader<'a> {
     found: BTreeMap<IpAddr, Vec<String>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(stdin: &'a mut dyn Read, names: &'a dyn LookUp) -> Self {
+        let rules = Rules { prefer_v6: false, all: false };
+        Self { stdin: Some(stdin), names, rules, found: BTreeMap::new() }
+    }
+
     fn targets(&mut self, args: &Args) -> Result<(AddressSet, Vec<String>), CliError> {
         let (mut set, mut typed) = (AddressSet::new(), Vec::new());
         for word in args.ip.iter().chain(&args.targets) {
@@ -347,18 +372,40 @@ impl Reader<'_> {
     fn exclusions(&mut self, args: &Args, presets: Presets<'_>) -> Result<(AddressSet, Vec<String>), CliError> {
         let (mut set, mut typed) = (AddressSet::new(), Vec::new());
         let words = args.exclude.iter().map(|word| ("--exclude".to_owned(), word.clone()));
-        for (place, word) in words.chain(presets.placed_all("exclude")) {
+        let files = args.exclude_lists.iter().map(|path| ("--excludefile".to_owned(), path.clone()));
+        self.exclude(words, files, &mut set, &mut typed)?;
+        let (standing, standing_typed) = self.standing_exclusions(presets)?;
+        set.extend(&standing);
+        typed.extend(standing_typed);
+        Ok((set, typed))
+    }
+
+    /// What the environment and the config file exclude from every scan, and as it was written.
+    pub(super) fn standing_exclusions(&mut self, presets: Presets<'_>) -> Result<(AddressSet, Vec<String>), CliError> {
+        let (mut set, mut typed) = (AddressSet::new(), Vec::new());
+        self.exclude(presets.placed_all("exclude"), presets.paths("excludefile"), &mut set, &mut typed)?;
+        Ok((set, typed))
+    }
+
+    /// Reads exclusions, words and files each with its place.
+    fn exclude(
+        &mut self,
+        words: impl Iterator<Item = (String, String)>,
+        files: impl Iterator<Item = (String, PathBuf)>,
+        set: &mut AddressSet,
+        typed: &mut Vec<String>,
+    ) -> Result<(), CliError> {
+        for (place, word) in words {
             let items = parse_targets(&word).map_err(|error| CliError::Exclude(place, error))?;
-            self.add(items, Role::Exclusion, &mut set)?;
+            self.add(items, Role::Exclusion, set)?;
             typed.push(word);
         }
-        let files = args.exclude_lists.iter().map(|path| ("--excludefile".to_owned(), path.clone()));
-        for (place, path) in files.chain(presets.paths("excludefile")) {
+        for (place, path) in files {
             let items = self.list(&place, &path)?;
-            self.add(items, Role::Exclusion, &mut set)?;
+            self.add(items, Role::Exclusion, set)?;
             typed.push(format!("--excludefile {}", path.to_string_lossy()));
         }
-        Ok((set, typed))
+        Ok(())
     }
 
     fn add(&mut self, items: Vec<TargetItem>, role: Role, set: &mut AddressSet) -> Result<(), CliError> {

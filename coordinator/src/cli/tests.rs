@@ -17,8 +17,13 @@ impl LookUp for Names {
     }
 }
 
+/// An environment with nothing but a home, which nobody looks into.
+fn home() -> Environment {
+    [("HOME", "/home/nobody-here")].into_iter().collect()
+}
+
 fn invocation(line: &str, stdin: &str) -> Result<Invocation, CliError> {
-    invocation_in(&Environment::default(), line, stdin)
+    invocation_in(&home(), line, stdin)
 }
 
 fn invocation_in(environment: &Environment, line: &str, stdin: &str) -> Result<Invocation, CliError> {
@@ -262,8 +267,20 @@ fn a_slip_is_one_clear_line() {
 
 #[test]
 fn other_commands_are_the_first_word_only() {
-    assert!(matches!(invocation("doctor", ""), Ok(Invocation::Doctor)));
-    for wrong in ["doctor 192.0.2.1", "doctor --fast", "completions", "completions csh", "man 3"] {
+    assert!(matches!(invocation("doctor", ""), Ok(Invocation::Doctor(_))));
+    for wrong in [
+        "doctor 192.0.2.1",
+        "doctor --fast",
+        "completions",
+        "completions csh",
+        "man 3",
+        "resume 1 2",
+        "resume -p 22",
+        "scans 192.0.2.1",
+        "scans rm",
+        "scans show",
+        "scans export 1 -o xml",
+    ] {
         refused(wrong);
     }
     assert!(refused("completions csh").contains("write bash, zsh, fish, elvish or powershell"));
@@ -271,11 +288,42 @@ fn other_commands_are_the_first_word_only() {
     for name in ["scan doctor", "192.0.2.1 man", "-p 22 completions"] {
         assert!(refused(name).contains("no address"), "{}", refused(name));
     }
-    for command in ["doctor", "completions", "man"] {
+    for command in ["resume", "scans", "scans show", "scans export", "scans rm", "doctor", "completions", "man"] {
         let Ok(Invocation::Print(help)) = invocation(&format!("{command} --help"), "") else { panic!("{command}") };
         assert!(help.contains(&format!("Usage: portsweep {command}")), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
     }
+}
+
+#[test]
+fn scans_that_are_kept_are_named_by_the_beginning_of_their_id() {
+    let resume = |line: &str| match invocation(line, "") {
+        Ok(Invocation::Resume(request)) => *request,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(resume("resume").id(), None);
+    let named = resume("resume --state /s 0192");
+    assert_eq!((named.id(), named.state().directory()), (Some("0192"), std::path::Path::new("/s")));
+    assert_eq!(resume("resume").keep(), 20);
+    let action = |line: &str| match invocation(line, "") {
+        Ok(Invocation::Scans(ScansRequest { state, action })) => (state.directory().to_owned(), action),
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(action("scans --state /s"), ("/s".into(), ScansAction::List));
+    assert_eq!(action("scans show 01 --state /s"), ("/s".into(), ScansAction::Show("01".into())));
+    assert_eq!(action("scans export 01").1, ScansAction::Export("01".into(), Export::Json));
+    assert_eq!(action("scans export -o csv 01").1, ScansAction::Export("01".into(), Export::Csv));
+    assert_eq!(action("scans rm 01 02").1, ScansAction::Remove(vec!["01".into(), "02".into()]));
+}
+
+#[test]
+fn scans_are_kept_where_it_is_said_or_nowhere() {
+    let typed = scan("--state /s --keep 3 192.0.2.1");
+    assert_eq!((typed.state().unwrap().directory(), typed.keep()), (std::path::Path::new("/s"), 3));
+    assert_eq!(scan("--no-state 192.0.2.1").state(), None);
+    assert!(scan("192.0.2.1").state().unwrap().directory().ends_with("portsweep"));
+    assert!(refused("--no-state --state /s 192.0.2.1").contains("drop one of them"));
+    assert!(refused("--keep=-1 192.0.2.1").contains("write a whole number, 0 to 1000000"));
 }
 
 #[test]

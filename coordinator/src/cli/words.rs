@@ -50,6 +50,8 @@ const WITH_VALUE: &[&str] = &[
     "--window",
     "--seed",
     "--config",
+    "--state",
+    "--keep",
 ];
 
 /// What will be offered and is not yet: never passed over.
@@ -62,9 +64,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("-oN", "use -w FILE for JSON"),
     ("-oA", "use -w FILE for JSON"),
     ("-oJ", "use -w FILE for JSON"),
-    ("--state", "a scan cannot be resumed, so nothing is kept"),
-    ("--no-state", "leave it out, nothing is kept"),
-    ("--keep", "leave it out, nothing is kept"),
     ("--coordinator", "scan from here"),
     ("--vantage", "scan from here"),
     ("--agent-wait", "scan from here"),
@@ -121,7 +120,7 @@ const LACKING: &[(&str, Fit, &str)] = &[
     ("--max-rate", Fit::Start, "use --rate N, in probes a second"),
     ("--min-rate", Fit::Start, "a scan is as fast as it can be: use --window for the probes in flight"),
     ("--port-ratio", Fit::Start, "use --top-ports N"),
-    ("--resume", Fit::Start, "a scan cannot be resumed yet: scan again"),
+    ("--resume", Fit::Start, "use the command: portsweep resume"),
     ("--packet-trace", Fit::Whole, "use tcpdump"),
     ("--append-output", Fit::Whole, "a result file is always replaced: name another with -w"),
     ("--stylesheet", Fit::Start, "use -w FILE for JSON"),
@@ -140,7 +139,7 @@ enum Fit {
 }
 
 /// Commands that are not carried out yet.
-const COMMANDS_NOT_YET: &[&str] = &["resume", "serve", "login", "scans", "agents", "agent", "token", "health"];
+const COMMANDS_NOT_YET: &[&str] = &["serve", "login", "agents", "agent", "token", "health"];
 
 /// Makes words that clap knows. A leading `scan` goes: it is what no command means.
 pub(super) fn split(words: Vec<OsString>) -> Result<Vec<OsString>, CliError> {
@@ -274,8 +273,9 @@ pub(super) fn command_line(words: &[OsString]) -> String {
     line
 }
 
-/// POSIX shell quoting (XCU 2.2), only where it is needed.
-fn quoted(word: &str) -> String {
+/// A word as it can be typed into a shell: POSIX quoting (XCU 2.2), only where it is needed.
+#[must_use]
+pub fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=+:,./@%^".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         return word.to_owned();
@@ -345,7 +345,7 @@ mod tests {
         ] {
             assert!(refused(word).contains("is not available: "), "{word}");
         }
-        for word in ["--passes=5", "--discover", "-oX", "-oG", "resume", "serve"] {
+        for word in ["--passes=5", "--discover", "-oX", "-oG", "login", "serve"] {
             assert!(refused(word).contains("is not available yet: "), "{word}");
         }
     }

@@ -20,7 +20,7 @@ pub use file::ConfigError;
 use std::path::{Path, PathBuf};
 
 /// The keys of the file. A variable is the key in capitals, after `PORTSWEEP_`.
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 12] = [
     "exclude",
     "excludefile",
     "exclude-ports",
@@ -31,6 +31,8 @@ pub const KEYS: [&str; 10] = [
     "per-host-rate",
     "window",
     "format",
+    "state",
+    "keep",
 ];
 
 /// A setting as it was written.

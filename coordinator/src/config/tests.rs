@@ -75,7 +75,7 @@ fn a_file_that_makes_no_sense_is_refused_in_one_line() {
     assert_eq!(
         refused("rate = 5\nraet = 5\nexlude = \"192.0.2.1\"\n"),
         "the config file FILE has no use for \"exlude\", \"raet\": it knows exclude, excludefile, exclude-ports, kinds, \
-         ports, timeout, rate, per-host-rate, window, format"
+         ports, timeout, rate, per-host-rate, window, format, state, keep"
     );
     assert!(refused("rate = 5\nwindow = = 3\n").starts_with("the config file FILE, line 2: "));
     assert!(refused("rate = 5\nrate = 6\n").contains("line 2"), "which would hold?");

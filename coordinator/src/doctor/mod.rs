@@ -3,8 +3,10 @@
 //! [`Machine::read`] looks, [`examine`] judges and is pure, [`write()`] tells.
 
 mod machine;
+mod state;
 
 pub use machine::Machine;
+pub use state::state;
 
 use crate::report::quantity::{bytes, grouped};
 use portsweep_agent::limits::{DESCRIPTORS_KEPT, Descriptors, WINDOW_MAX};

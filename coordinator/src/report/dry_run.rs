@@ -53,7 +53,6 @@ fn write_ranges(out: &mut dyn Write, head: &str, set: &protocol::range_set::Addr
 mod tests {
     use super::*;
     use crate::cli::{self, Invocation, LookUp, NameError};
-    use crate::config::Environment;
     use std::net::IpAddr;
 
     struct Nobody;
@@ -65,8 +64,12 @@ mod tests {
     }
 
     fn text(line: &str) -> String {
-        let invocation =
-            cli::parse(line.split(' ').map(Into::into), &Environment::default(), &mut io::empty(), &Nobody);
+        let invocation = cli::parse(
+            line.split(' ').map(Into::into),
+            &[("HOME", "/home/a")].into_iter().collect(),
+            &mut io::empty(),
+            &Nobody,
+        );
         let Ok(Invocation::Scan(request)) = invocation else { panic!("{line}: {invocation:?}") };
         assert!(request.dry_run(), "{line}");
         let mut text = Vec::new();

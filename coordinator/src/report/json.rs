@@ -275,7 +275,7 @@ fn write_not_probed(layout: &mut Layout<'_>, rows: &mut dyn Rows, count: u64) ->
 }
 
 /// Gives each run of rows that `place` puts into the list, with the key and the weight that it says.
-fn for_each_run<K: Copy + PartialEq>(
+pub(super) fn for_each_run<K: Copy + PartialEq>(
     rows: &mut dyn Rows,
     place: impl Fn(&Host) -> Option<(K, u64)>,
     mut write: impl FnMut(Run<K>) -> io::Result<()>,

@@ -1,10 +1,11 @@
 //! What a scan found, as people and programs read it: every writer of results, on the rows of [`coordinator_core::host`].
 //!
 //! [`facts`] is what is said beside the rows. [`json`] writes the result file, [`table`] the report on a terminal,
-//! [`lines`] what a pipe gets, [`jsonl`] the same as JSON. [`mod@file`] keeps the result file whole and decides when it is written again.
+//! [`mod@csv`] what spreadsheets read, [`lines`] what a pipe gets, [`jsonl`] the same as JSON. [`mod@file`] keeps the result file whole and decides when it is written again.
 //! Where this lies: DESIGN.md "The result"; the schema of the JSON is `coordinator/schema/result-1.json`.
 
 mod by_port;
+pub mod csv;
 pub mod dry_run;
 pub mod facts;
 pub mod file;

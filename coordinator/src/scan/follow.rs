@@ -9,9 +9,10 @@ pub use screen::Screen;
 
 use super::result::Account;
 use crate::actors::coordinator::{Coordinator, Interrupt, Told};
-use crate::cli::{ExitCode, ScanRequest};
+use crate::cli::{ExitCode, Output};
 use crate::report::file::{ResultFile, Schedule};
 use crate::report::json;
+use crate::report::quantity::grouped;
 use crate::store::thread::StoreHandle;
 use actix::Addr;
 use anyhow::{Context, bail};
@@ -57,19 +58,20 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(
-        request: &ScanRequest,
         account: Account,
+        output: Output,
         file: Option<ResultFile>,
         store: StoreHandle,
         coordinator: Addr<Coordinator>,
         screen: Screen,
     ) -> Self {
         let started_at = now();
-        let targets = u64::try_from(request.size().targets).unwrap_or(u64::MAX);
-        let shows_bar = screen.begin(!request.output().quiet);
-        if request.output().verbosity > 0 {
-            screen.say(&format!("scan {}: {}", account.id, request.size()));
+        let targets = account.plan.len();
+        let shows_bar = screen.begin(!output.quiet);
+        if output.verbosity > 0 {
+            screen.say(&format!("scan {}: {} targets", account.id, grouped(targets.into())));
         }
+        let stdout = Stdout::new(&output, account.kinds.clone(), account.names().clone());
         Self {
             account,
             store,
@@ -77,14 +79,35 @@ impl Follower {
             file,
             schedule: Schedule::new(),
             is_file_failing: false,
-            stdout: Stdout::new(request),
+            stdout,
             lost: None,
             screen,
             shows_bar,
-            verbosity: request.output().verbosity,
+            verbosity: output.verbosity,
             tally: Tally::new(targets, started_at),
             started_at,
         }
+    }
+
+    /// Of a scan that goes on: begins with how far it is, and writes what was found before to standard output, which so begins with the
+    /// first line.
+    pub(super) async fn show_found(&mut self, progress: &Progress) -> anyhow::Result<()> {
+        self.tally.set(self.counts(progress));
+        if !self.stdout.is_live() {
+            return Ok(());
+        }
+        let (account, screen, mut stdout) =
+            (self.account.clone(), self.screen.clone(), std::mem::take(&mut self.stdout));
+        let shown = self.store.look(move |store| {
+            let shown = account.for_each_found(store, &mut |found| stdout.committed(&screen, found));
+            (stdout, shown)
+        });
+        let (stdout, shown) = shown.await?;
+        self.stdout = stdout;
+        if let Err(error) = shown {
+            self.stdout_lost(error);
+        }
+        Ok(())
     }
 
     /// Until the scan has ended and everything is written.
@@ -159,15 +182,19 @@ impl Follower {
 
     fn committed(&mut self, findings: &[Found], progress: &Progress) {
         self.schedule.committed(now());
+        self.tally.set(self.counts(progress));
+        if let Err(error) = self.stdout.committed(&self.screen, findings) {
+            self.stdout_lost(error);
+        }
+    }
+
+    fn counts(&self, progress: &Progress) -> Counts {
         let finding = if self.account.kinds.contains(&ProbeKind::Tcp) { State::Open } else { State::Up };
-        self.tally.set(Counts {
+        Counts {
             targets: progress.targets,
             settled: progress.settled(),
             found: progress.in_state(finding),
             not_probed: progress.in_state(State::NotProbed),
-        });
-        if let Err(error) = self.stdout.committed(&self.screen, findings) {
-            self.stdout_lost(error);
         }
     }
 

@@ -5,13 +5,17 @@ mod prepare;
 mod result;
 
 pub use follow::Screen;
+pub(crate) use result::Account;
 
 use crate::actors::coordinator::{self, Connect, Coordinator, Submit};
-use crate::cli::{ExitCode, ScanRequest, Write};
+use crate::cli::{ExitCode, Output, ResumeRequest, ScanRequest, Write};
 use crate::report::file::ResultFile;
+use crate::state::{State, StateError, StoredRequest};
 use crate::store::thread;
 use actix::prelude::*;
 use coordinator_core::coordinator::Coordinator as Machine;
+use coordinator_core::resume::Resumed;
+use coordinator_core::store::Store;
 use coordinator_core::store::memory::MemoryStore;
 use follow::Follower;
 use portsweep_agent::actors::agent::Agent;
@@ -20,8 +24,9 @@ use portsweep_agent::clock::Clock;
 use portsweep_agent::frames::Transport;
 use portsweep_agent::queue;
 use prepare::Prepared;
-use result::Account;
+use protocol::id::ScanId;
 use std::io;
+use std::time::Duration;
 
 /// How many bytes wait in each direction between coordinator and agent of one process.
 const DUPLEX_BYTES: usize = 1 << 18;
@@ -29,46 +34,138 @@ const DUPLEX_BYTES: usize = 1 << 18;
 /// Runs a scan to its end, with its output, on the screen that log lines go through too; errors are told on stderr in one line.
 #[must_use]
 pub fn run(request: &ScanRequest, screen: &Screen) -> ExitCode {
-    match try_run(request, screen) {
-        Ok(code) => code,
-        Err((code, error)) => {
-            anstream::eprintln!("portsweep: {error:#}");
-            code
-        }
-    }
+    told(try_run(request, screen))
 }
 
-fn try_run(request: &ScanRequest, screen: &Screen) -> Result<ExitCode, (ExitCode, anyhow::Error)> {
-    let usage = |error: anyhow::Error| (ExitCode::Usage, error);
-    let failed = |error: anyhow::Error| (ExitCode::Failed, error);
-    let file = match request.write() {
-        Some(Write::File(path)) => Some(ResultFile::check(path).map_err(|error| usage(error.into()))?),
-        Some(Write::Stdout) | None => None,
-    };
+/// Goes on with a scan that is kept, likewise.
+#[must_use]
+pub fn resume(request: &ResumeRequest, screen: &Screen) -> ExitCode {
+    told(try_resume(request, screen))
+}
+
+/// An error with the exit code that it leads to.
+type Failed = (ExitCode, anyhow::Error);
+
+fn told(ended: Result<ExitCode, Failed>) -> ExitCode {
+    ended.unwrap_or_else(|(code, error)| {
+        anstream::eprintln!("portsweep: {error:#}");
+        code
+    })
+}
+
+fn usage(error: impl Into<anyhow::Error>) -> Failed {
+    (ExitCode::Usage, error.into())
+}
+
+fn failed(error: impl Into<anyhow::Error>) -> Failed {
+    (ExitCode::Failed, error.into())
+}
+
+fn in_state(error: StateError) -> Failed {
+    (error.exit(), error.into())
+}
+
+fn try_run(request: &ScanRequest, screen: &Screen) -> Result<ExitCode, Failed> {
+    let file = result_file(request.output())?;
     for notice in request.notices() {
         anstream::eprintln!("portsweep: {notice}");
     }
-    let prepared = Prepared::new(request).map_err(failed)?;
-    let account = Account::new(request, &prepared);
-    System::new().block_on(start(request, prepared, account, file, screen.clone())).map_err(failed)
+    let stored = StoredRequest::new(request, result::wall(), file.as_ref().map(ResultFile::path));
+    let prepared = Prepared::new(request, &stored).map_err(failed)?;
+    let id = prepared.record.id;
+    let store: Box<dyn Store> = match request.state() {
+        Some(state) => Box::new(state.create(id).map_err(in_state)?),
+        None => Box::new(MemoryStore::new()),
+    };
+    let account = Account::new(&prepared.record, &prepared.plan, &stored, Duration::ZERO);
+    let running = Running { prepared, account, output: stored.output(), file, store, resumed: None };
+    let ended = System::new().block_on(start(running, screen.clone())).map_err(failed);
+    if let Some(state) = request.state() {
+        settle(state, id, request.keep(), &ended);
+    }
+    ended
 }
 
-/// Starts every part, submits the scan and follows it.
-async fn start(
-    request: &ScanRequest,
+fn try_resume(request: &ResumeRequest, screen: &Screen) -> Result<ExitCode, Failed> {
+    let state = request.state();
+    let kept = match request.id() {
+        Some(prefix) => state.find(prefix),
+        None => state.newest_resumable(),
+    };
+    let kept = kept.map_err(in_state)?;
+    let (store, seen) = kept.take().map_err(in_state)?;
+    let (id, stored) = (kept.id(), &seen.request);
+    let file = result_file(&stored.output())?;
+    anstream::eprintln!("portsweep: going on with scan {id}: {}", stored.command);
+    let prepared = Prepared::resume(&seen.record, request.exclude()).map_err(failed)?;
+    let resumed = Resumed::load(&store, id).map_err(failed)?;
+    let account = Account::new(&prepared.record, &prepared.plan, stored, seen.elapsed());
+    let store: Box<dyn Store> = Box::new(store);
+    let running = Running { prepared, account, output: stored.output(), file, store, resumed: Some(resumed) };
+    let ended = System::new().block_on(start(running, screen.clone())).map_err(failed);
+    settle(state, id, request.keep(), &ended);
+    ended
+}
+
+fn result_file(output: &Output) -> Result<Option<ResultFile>, Failed> {
+    match &output.write {
+        Some(Write::File(path)) => ResultFile::check(path).map(Some).map_err(usage),
+        Some(Write::Stdout) | None => Ok(None),
+    }
+}
+
+/// After a scan: says how to go on with it, and removes what is too old to be kept, or never began.
+fn settle(state: &State, id: ScanId, keep: usize, ended: &Result<ExitCode, Failed>) {
+    let line = state.resume_line(id);
+    match ended {
+        Ok(ExitCode::Interrupted) => anstream::eprintln!("portsweep: interrupted; go on with: {line}"),
+        Ok(ExitCode::Incomplete) => anstream::eprintln!("portsweep: to try again what was not probed: {line}"),
+        Ok(ExitCode::Done | ExitCode::Failed | ExitCode::Usage) | Err(_) => {}
+    }
+    if let Err(error) = tidy_up(state, id, keep) {
+        tracing::info!(%error, "older scans stay");
+    }
+}
+
+fn tidy_up(state: &State, id: ScanId, keep: usize) -> Result<(), StateError> {
+    let kept = state.find(&id.to_string())?;
+    // The store's thread ends by itself once nobody asks it any more.
+    kept.wait_for_writer()?;
+    if kept.look()?.is_none() {
+        kept.remove()?;
+    }
+    state.trim(keep)
+}
+
+/// A scan that only has to be started.
+struct Running {
     prepared: Prepared,
     account: Account,
+    output: Output,
     file: Option<ResultFile>,
-    screen: Screen,
-) -> anyhow::Result<ExitCode> {
+    store: Box<dyn Store>,
+    /// What was known of it before; `None` for a new one.
+    resumed: Option<Resumed>,
+}
+
+/// Starts every part, submits the scan or goes on with it, and follows it.
+async fn start(running: Running, screen: Screen) -> anyhow::Result<ExitCode> {
+    let Running { prepared, account, output, file, store, resumed } = running;
     let Prepared { record, settings, parts, .. } = prepared;
-    let (store, answers) = thread::start(Box::new(MemoryStore::new()))?;
+    let (store, answers) = thread::start(store)?;
     let (told, events) = queue::bounded(coordinator::TOLD);
-    let machine = Machine::new(settings);
+    // Whoever has the lock of a scan's database knows the process before dead, and its rights with it.
+    let machine = match &resumed {
+        Some(resumed) => Machine::resume(settings, Clock::Monotonic.now(), std::slice::from_ref(resumed), true),
+        None => Machine::new(settings),
+    };
     let coordinator = Coordinator::new(machine, Clock::Monotonic, store.clone(), answers, told).start();
-    coordinator.send(Submit(Box::new(record))).await?;
-    let (agent, agent_end) = Agent::start_with(parts.with(Box::new(Embedded(coordinator.clone()))));
-    let follower = Follower::new(request, account, file, store, coordinator, screen);
+    let mut follower = Follower::new(account, output, file, store, coordinator.clone(), screen);
+    match resumed {
+        Some(resumed) => follower.show_found(&resumed.progress).await?,
+        None => coordinator.send(Submit(Box::new(record))).await?,
+    }
+    let (agent, agent_end) = Agent::start_with(parts.with(Box::new(Embedded(coordinator))));
     let code = follower.follow(events, agent_end).await;
     drop(agent);
     code

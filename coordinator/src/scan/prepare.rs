@@ -1,6 +1,7 @@
 //! From what was asked to what is run: plan, options, and the agent for it, by what this machine can and may.
 
 use crate::cli::ScanRequest;
+use crate::state::StoredRequest;
 use agent_core::agent::Identity;
 use anyhow::Context;
 use coordinator_core::settings::Settings;
@@ -16,7 +17,7 @@ use protocol::id::{AgentName, InstanceId, ScanId};
 use protocol::message::{PingMethod, ProbeOptions};
 use protocol::plan::{Plan, PlanParts, Slots};
 use protocol::probe::ProbeKind;
-use protocol::range_set::RankedRanges;
+use protocol::range_set::{AddressSet, RankedRanges};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ impl AgentParts {
 
 impl Prepared {
     /// Asks this machine what it can, and says on stderr what would make it better.
-    pub(super) fn new(request: &ScanRequest) -> anyhow::Result<Self> {
+    pub(super) fn new(request: &ScanRequest, stored: &StoredRequest) -> anyhow::Result<Self> {
         let addresses = RankedRanges::try_from(request.targets())?;
         let slots = Slots::new(request.ping(), request.ports().clone());
         let seed = match request.seed() {
@@ -60,43 +61,54 @@ impl Prepared {
         };
         let plan = Plan::new(addresses, slots, seed)?;
         let timeout = request.timeout().unwrap_or(TIMEOUT);
-        let window = window(request);
-        let settings = Settings { dismiss: true, ..Settings::default() }.with_timeout(timeout);
-        settings.check(timeout)?;
+        let window = window(request.window());
         let options = ProbeOptions {
             per_host_rate: request.per_host_rate(),
             ..ProbeOptions::new(u32::try_from(timeout.as_millis())?.max(1), window)
         };
-        let id = ScanId::from_bytes(*uuid::Uuid::now_v7().as_bytes());
         let record = ScanRecord {
-            id,
+            id: ScanId::from_bytes(*uuid::Uuid::now_v7().as_bytes()),
             plan: PlanParts::from(&plan),
             options,
             rate: request.rate(),
             tries: None,
             status: ScanStatus::Running,
-            request: request.command().to_owned(),
+            request: stored.to_text()?,
         };
-        let parts = agent(request, window)?;
+        Self::of(plan, record, &AddressSet::new())
+    }
+
+    /// Goes on with a scan as it was asked for. What is excluded by now is not probed, whatever the plan says.
+    pub(super) fn resume(record: &ScanRecord, exclude: &AddressSet) -> anyhow::Result<Self> {
+        let plan = Plan::try_from(record.plan.clone())?;
+        Self::of(plan, record.clone(), exclude)
+    }
+
+    fn of(plan: Plan, record: ScanRecord, exclude: &AddressSet) -> anyhow::Result<Self> {
+        let timeout = Duration::from_millis(record.options.timeout_ms.into());
+        let settings = Settings { dismiss: true, ..Settings::default() }.with_timeout(timeout);
+        settings.check(timeout)?;
+        let scope = Scope::typed(plan.addresses().to_set()).except(exclude.clone());
+        let parts = agent(plan.slots().ping(), scope, window(Some(record.options.window)))?;
         Ok(Self { plan, record, settings, parts })
     }
 }
 
 /// What the machine can have in flight, or less if less is asked for.
-fn window(request: &ScanRequest) -> u32 {
+fn window(asked: Option<u32>) -> u32 {
     let descriptors = Descriptors::raise().or_else(|error| {
         tracing::warn!(%error, "the limit of open files stays");
         Descriptors::read()
     });
     // Where the limit cannot even be read, the least that POSIX grants.
     let possible = descriptors.unwrap_or(Descriptors::new(256)).default_window();
-    request.window().map_or(possible, |asked| asked.min(possible)).max(1)
+    asked.map_or(possible, |asked| asked.min(possible)).max(1)
 }
 
-fn agent(request: &ScanRequest, window: u32) -> anyhow::Result<AgentParts> {
+fn agent(ping: bool, scope: Scope, window: u32) -> anyhow::Result<AgentParts> {
     let mut probers = vec![(ProbeKind::Tcp, Prober::connects())];
     let mut ping_method = PingMethod::Icmp;
-    if request.ping() {
+    if ping {
         let access = PingAccess::detect();
         if let Some(advice) = access.advice {
             anstream::eprintln!("portsweep: {advice}");
@@ -109,7 +121,7 @@ fn agent(request: &ScanRequest, window: u32) -> anyhow::Result<AgentParts> {
         probers.push((ProbeKind::Ping, prober));
     }
     let name = AgentName::try_from(HERE.to_owned())?;
-    let scope = Arc::new(Scope::typed(request.targets().clone()));
+    let scope = Arc::new(scope);
     let identity = Identity {
         name: name.clone(),
         vantage: name,

@@ -1,18 +1,19 @@
 //! A scan's result, from what is stored: the facts beside the rows, and the rows.
 
-use super::prepare::Prepared;
-use crate::cli::ScanRequest;
 use crate::report::Rows;
 use crate::report::facts::{AgentFacts, Counts, PingMethod, ScanFacts, Status};
+use crate::state::StoredRequest;
+use coordinator_core::coordinator::Found;
 use coordinator_core::host::Host;
+use coordinator_core::passes::History;
 use coordinator_core::resume::Resumed;
 use coordinator_core::rows;
-use coordinator_core::store::{ScanStatus, Store};
+use coordinator_core::store::{ScanRecord, ScanStatus, Store};
 use jiff::Timestamp;
 use portsweep_agent::clock::Clock;
 use protocol::id::ScanId;
 use protocol::message::PingMethod as Method;
-use protocol::plan::Plan;
+use protocol::plan::{Plan, SHARD_TARGETS_MAX};
 use protocol::probe::ProbeKind;
 use protocol::rate::Rate;
 use protocol::{chunk, covers};
@@ -21,37 +22,47 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What is known of a scan from its start: what the store need not say.
+/// What is known of a scan beside what was found: what was asked for.
 #[derive(Clone)]
-pub(super) struct Account {
-    pub(super) id: ScanId,
-    pub(super) kinds: Vec<ProbeKind>,
-    plan: Plan,
-    command: String,
-    started: Timestamp,
-    targets: Vec<String>,
-    exclude: Vec<String>,
+pub(crate) struct Account {
+    pub(crate) id: ScanId,
+    pub(crate) kinds: Vec<ProbeKind>,
+    pub(crate) plan: Plan,
+    request: StoredRequest,
     rate: Option<f64>,
-    names: BTreeMap<IpAddr, Vec<String>>,
+    /// How long it took before this process.
+    elapsed_before: Duration,
+    /// When what is stored was true; `None` for now.
+    updated: Option<Timestamp>,
 }
 
 impl Account {
-    pub(super) fn new(request: &ScanRequest, prepared: &Prepared) -> Self {
+    pub(crate) fn new(record: &ScanRecord, plan: &Plan, request: &StoredRequest, elapsed_before: Duration) -> Self {
+        let slots = plan.slots();
+        let ping = slots.ping().then_some(ProbeKind::Ping);
+        let tcp = (!slots.ports().is_empty()).then_some(ProbeKind::Tcp);
         Self {
-            id: prepared.record.id,
-            kinds: request.kinds(),
-            plan: prepared.plan.clone(),
-            command: request.command().to_owned(),
-            started: wall(),
-            targets: request.typed_targets().to_vec(),
-            exclude: request.typed_exclude().to_vec(),
-            rate: request.rate().map(Rate::as_per_second),
-            names: request.names().clone(),
+            id: record.id,
+            kinds: ping.into_iter().chain(tcp).collect(),
+            plan: plan.clone(),
+            request: request.clone(),
+            rate: record.rate.map(Rate::as_per_second),
+            elapsed_before,
+            updated: None,
         }
     }
 
+    /// Of a scan that nobody may be running: what is stored was true then.
+    pub(crate) fn updated(self, at: Timestamp) -> Self {
+        Self { updated: Some(at), ..self }
+    }
+
+    pub(crate) fn names(&self) -> &BTreeMap<IpAddr, Vec<String>> {
+        &self.request.names
+    }
+
     /// The facts, and the rows that they were counted from.
-    pub(super) fn read<'a>(
+    pub(crate) fn read<'a>(
         &'a self,
         store: &'a dyn Store,
         status: Option<ScanStatus>,
@@ -64,30 +75,55 @@ impl Account {
             Ok(())
         })?;
         let stored = Resumed::load(store, self.id).map_err(io::Error::other)?;
-        let now = wall();
+        let now = self.updated.unwrap_or_else(wall);
         let facts = ScanFacts {
             id: self.id,
-            command: self.command.clone(),
+            command: self.request.command.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             status: status.map_or(Status::Running, shown),
-            started: self.started,
+            started: self.request.started,
             updated: now,
             finished: status.map(|_| now),
-            targets: self.targets.clone(),
-            exclude: self.exclude.clone(),
+            targets: self.request.targets.clone(),
+            exclude: self.request.exclude.clone(),
             ports: self.plan.slots().ports().to_string(),
             kinds: self.kinds.clone(),
             rate: self.rate,
             seed: self.plan.seed(),
             plan: self.plan.digest().to_string(),
-            names: self.names.clone(),
+            names: self.request.names.clone(),
             single_try: stored.progress.single_try(),
             counts,
             estimated_loss: stored.loss.estimate(),
-            elapsed,
+            elapsed: self.elapsed_before + elapsed,
             agents: self.agents(store)?,
         };
         Ok((facts, rows))
+    }
+
+    /// Gives what was found so far to `f`, cohort by cohort: open ports and live hosts.
+    pub(crate) fn for_each_found(
+        &self,
+        store: &dyn Store,
+        f: &mut dyn FnMut(&[Found]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for number in 0..self.plan.cohorts() {
+            let Some(cohort) = self.plan.cohort(number) else { continue };
+            for lo in (0..cohort.len()).step_by(SHARD_TARGETS_MAX as usize) {
+                let hi = cohort.len().min(lo + SHARD_TARGETS_MAX);
+                let histories = History::of(store, self.id, number, lo..hi).map_err(io::Error::other)?;
+                let known = cohort.targets(lo, hi).zip(histories).filter(|(_, history)| history.outcome.is_finding());
+                let found: Vec<_> = known
+                    .map(|(item, History { outcome, rtt_us, .. })| Found {
+                        target: item.target,
+                        outcome,
+                        rtt_us: rtt_us.unwrap_or(0),
+                    })
+                    .collect();
+                f(&found)?;
+            }
+        }
+        Ok(())
     }
 
     fn agents(&self, store: &dyn Store) -> io::Result<Vec<AgentFacts>> {
@@ -128,12 +164,13 @@ fn shown(status: ScanStatus) -> Status {
     }
 }
 
-fn wall() -> Timestamp {
+/// What time it is, for people.
+pub(super) fn wall() -> Timestamp {
     Timestamp::try_from(Clock::wall()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Every address of the plan, cohort by cohort.
-pub(super) struct StoredRows<'a> {
+pub(crate) struct StoredRows<'a> {
     store: &'a dyn Store,
     account: &'a Account,
 }

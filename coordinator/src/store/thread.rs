@@ -3,19 +3,27 @@
 //!
 //! Where the store can be read beside its writer, a second thread does so, so that a long report holds nothing up.
 //!
-//! Queues: requests, at most [`REQUESTS_MAX`], `try_send` by the coordinator's actor, which keeps what does not fit; answers, as
-//! many, awaited by it; looks, at most [`LOOKS_MAX`], awaited by who looks. The threads end when the last [`StoreHandle`] is dropped
-//! and their queues are empty.
+//! Queues ([`portsweep_agent::queue`]): [`REQUESTS`], `try_push` by the coordinator's actor, which keeps what does not fit; [`ANSWERS`],
+//! awaited by it; [`LOOKS`], for which whoever looks waits. The threads end when the last [`StoreHandle`] is dropped and their queues are
+//! empty, or when nobody took an answer for [`ANSWER_TIMEOUT`].
 
 use coordinator_core::coordinator::RequestId;
 use coordinator_core::store::{Store, StoreError, StoreReply, StoreRequest};
+use portsweep_agent::queue::{Bounds, PushError, Reader, Writer, bounded};
 use std::io;
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
+use tokio::sync::oneshot;
 
-/// How many requests, and how many answers, may wait.
-pub const REQUESTS_MAX: usize = 1_024;
+/// How many requests may wait. A report weighs half a byte a target, and its findings.
+pub const REQUESTS: Bounds = Bounds { of: "requests to the store", items: 1_024, bytes: 64 << 20 };
+/// How many answers may wait.
+pub const ANSWERS: Bounds = Bounds { of: "answers of the store", items: 1_024, bytes: 64 << 20 };
 /// How many looks may wait for the thread that reads.
-pub const LOOKS_MAX: usize = 16;
+pub const LOOKS: Bounds = Bounds { of: "looks at the store", items: 16, bytes: 16 };
+/// The coordinator waits for nobody but its owner, and gives that up sooner.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// A look before may be the report of a huge scan.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
 /// How many requests become one transaction at most: beyond that a commit of the disk costs next to nothing a request.
 const GROUP_MAX: usize = 256;
 
@@ -34,7 +42,7 @@ enum Asked {
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// The queue is full.
-    #[error("ask the store: its queue of {REQUESTS_MAX} requests is full")]
+    #[error("ask the store: {REQUESTS} is full")]
     Full(Box<StoreRequest>),
     /// The thread is gone.
     #[error("ask the store: its thread is gone")]
@@ -47,6 +55,9 @@ pub enum LookError {
     /// The thread is gone.
     #[error("look at what is stored: the store's thread is gone")]
     Closed,
+    /// There was no room in time.
+    #[error("look at what is stored: {LOOKS} is full")]
+    Full,
     /// What is stored could not be held still.
     #[error("look at what is stored")]
     Store(#[source] StoreError),
@@ -55,28 +66,33 @@ pub enum LookError {
 /// Asks the store. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreHandle {
-    queue: mpsc::Sender<Asked>,
+    queue: Writer<Asked>,
     /// To the thread that reads, where there is one.
-    looks: Option<mpsc::Sender<Look>>,
+    looks: Option<Writer<Look>>,
 }
 
 /// Starts the threads. The receiver gets every answer, in order.
 ///
 /// # Errors
 /// If no thread can be started, or the store cannot be opened for the one that reads.
-pub fn start(mut store: Box<dyn Store>) -> io::Result<(StoreHandle, mpsc::Receiver<Answer>)> {
-    let (queue, mut asked) = mpsc::channel(REQUESTS_MAX);
-    let (answers, answered) = mpsc::channel(REQUESTS_MAX);
+pub fn start(mut store: Box<dyn Store>) -> io::Result<(StoreHandle, Reader<Answer>)> {
+    let (queue, mut asked) = bounded(REQUESTS);
+    let (answers, answered) = bounded(ANSWERS);
+    // For the time that an answer may wait; nothing else runs on it.
+    let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let looks = match store.reader().map_err(io::Error::other)? {
         Some(reader) => Some(start_reader(reader)?),
         None => None,
     };
     std::thread::Builder::new().name("store".into()).spawn(move || {
-        while let Some(first) = asked.blocking_recv() {
+        while let Some(first) = asked.next_blocking() {
             let (group, look) = gather(first, &mut asked);
             for answer in carry_out(&mut *store, group) {
-                // Nobody to tell: the coordinator is gone, and what was asked is kept all the same.
-                let _gone = answers.blocking_send(answer);
+                let bytes = answer_bytes(&answer);
+                if let Err(PushError::Full(queue, _)) = timer.block_on(answers.push(answer, bytes, ANSWER_TIMEOUT)) {
+                    return tracing::error!("{queue} is full: the coordinator takes no answers");
+                }
+                // Where it is closed the coordinator is gone, and what was asked is kept all the same.
             }
             if let Some(look) = look {
                 look(Ok(&*store));
@@ -86,10 +102,10 @@ pub fn start(mut store: Box<dyn Store>) -> io::Result<(StoreHandle, mpsc::Receiv
     Ok((StoreHandle { queue, looks }, answered))
 }
 
-fn start_reader(mut reader: Box<dyn Store>) -> io::Result<mpsc::Sender<Look>> {
-    let (looks, mut asked) = mpsc::channel::<Look>(LOOKS_MAX);
+fn start_reader(mut reader: Box<dyn Store>) -> io::Result<Writer<Look>> {
+    let (looks, mut asked) = bounded::<Look>(LOOKS);
     std::thread::Builder::new().name("store-reader".into()).spawn(move || {
-        while let Some(look) = asked.blocking_recv() {
+        while let Some(look) = asked.next_blocking() {
             match reader.begin_group() {
                 Ok(()) => look(Ok(&*reader)),
                 Err(error) => look(Err(error)),
@@ -101,8 +117,29 @@ fn start_reader(mut reader: Box<dyn Store>) -> io::Result<mpsc::Sender<Look>> {
     Ok(looks)
 }
 
+/// About how much memory a request takes, in bytes.
+fn request_bytes(request: &StoreRequest) -> usize {
+    let beside = match request {
+        StoreRequest::Commit(commit) => commit.chunk.len() + size_of_val(commit.findings.as_slice()),
+        StoreRequest::Lease(order) => size_of_val(order.cuts.as_slice()),
+        StoreRequest::Release { epochs, .. } => size_of_val(epochs.as_slice()),
+        _ => 0,
+    };
+    size_of::<StoreRequest>() + beside
+}
+
+/// About how much memory an answer takes, in bytes.
+fn answer_bytes((_, reply): &Answer) -> usize {
+    let beside = match reply {
+        Ok(StoreReply::Surveyed(histories)) => size_of_val(histories.as_slice()),
+        Ok(StoreReply::Leased(epochs)) => size_of_val(epochs.as_slice()),
+        _ => 0,
+    };
+    size_of::<Answer>() + beside
+}
+
 /// What waits and may be one transaction, and the look that ends it.
-fn gather(first: Asked, asked: &mut mpsc::Receiver<Asked>) -> (Vec<(RequestId, StoreRequest)>, Option<Look>) {
+fn gather(first: Asked, asked: &mut Reader<Asked>) -> (Vec<(RequestId, StoreRequest)>, Option<Look>) {
     let mut group = Vec::new();
     let mut next = Some(first);
     while let Some(asked_now) = next {
@@ -110,7 +147,7 @@ fn gather(first: Asked, asked: &mut mpsc::Receiver<Asked>) -> (Vec<(RequestId, S
             Asked::CarryOut(id, request) => group.push((id, request)),
             Asked::Look(look) => return (group, Some(look)),
         }
-        next = if group.len() < GROUP_MAX { asked.try_recv().ok() } else { None };
+        next = if group.len() < GROUP_MAX { asked.try_pop().ok() } else { None };
     }
     (group, None)
 }
@@ -144,8 +181,9 @@ impl StoreHandle {
     /// # Errors
     /// If the queue is full, which gives the request back, or the thread is gone.
     pub fn ask(&self, id: RequestId, request: StoreRequest) -> Result<(), AskError> {
-        self.queue.try_send(Asked::CarryOut(id, request)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(Asked::CarryOut(_, request)) => AskError::Full(Box::new(request)),
+        let bytes = request_bytes(&request);
+        self.queue.try_push(Asked::CarryOut(id, request), bytes).map_err(|error| match error {
+            PushError::Full(_, Asked::CarryOut(_, request)) => AskError::Full(Box::new(request)),
             _ => AskError::Closed,
         })
     }
@@ -154,7 +192,7 @@ impl StoreHandle {
     /// for room and for its turn.
     ///
     /// # Errors
-    /// If the thread is gone, or the store cannot be read.
+    /// If there is no room in time, the thread is gone, or the store cannot be read.
     pub async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&dyn Store) -> T + Send + 'static,
@@ -163,10 +201,11 @@ impl StoreHandle {
         let look: Look = Box::new(move |store| {
             let _nobody_waits = seen.send(store.map(look));
         });
-        match &self.looks {
-            Some(looks) => looks.send(look).await.map_err(|_| LookError::Closed)?,
-            None => self.queue.send(Asked::Look(look)).await.map_err(|_| LookError::Closed)?,
-        }
+        let is_full = match &self.looks {
+            Some(looks) => looks.push(look, 1, LOOK_TIMEOUT).await.map_err(|error| error.is_full()),
+            None => self.queue.push(Asked::Look(look), 1, LOOK_TIMEOUT).await.map_err(|error| error.is_full()),
+        };
+        is_full.map_err(|is_full| if is_full { LookError::Full } else { LookError::Closed })?;
         answer.await.map_err(|_| LookError::Closed)?.map_err(LookError::Store)
     }
 }
@@ -213,7 +252,7 @@ mod tests {
             handle.ask(id, request).expect("room");
         };
         ask(1);
-        answers.recv().await.expect("an answer").1.expect("it is kept");
+        answers.next().await.expect("an answer").1.expect("it is kept");
         let (begun, begins) = oneshot::channel();
         let (go_on, goes_on) = oneshot::channel();
         let looking = handle.look(move |store| {
@@ -225,7 +264,7 @@ mod tests {
         let meanwhile = async {
             begins.await.expect("a look");
             ask(2);
-            answers.recv().await.expect("an answer, while somebody looks").1.expect("it is kept");
+            answers.next().await.expect("an answer, while somebody looks").1.expect("it is kept");
             go_on.send(()).expect("the look waits");
         };
         let (seen, ()) = tokio::join!(looking, meanwhile);

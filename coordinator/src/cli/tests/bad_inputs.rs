@@ -50,7 +50,7 @@ fn bad_input_77_targets_that_are_none() {
 fn bad_input_77_lists_of_any_length_and_coding() {
     let list = |text: &[u8]| {
         let words = ["-iL", "-", "-p", "1"].map(OsString::from);
-        match parse(words, &Environment::default(), &mut Cursor::new(text.to_vec()), &Names) {
+        match parse(words, &home(), &mut Cursor::new(text.to_vec()), &Names) {
             Ok(Invocation::Scan(request)) => Ok(request.targets().to_string()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
@@ -83,7 +83,7 @@ fn bad_input_77_ten_million_lines_are_read_and_not_kept() {
     }
 
     let words = ["-iL", "-", "-p", "1"].map(OsString::from);
-    let invocation = parse(words, &Environment::default(), &mut Lines(10_000_000), &Names);
+    let invocation = parse(words, &home(), &mut Lines(10_000_000), &Names);
     let Ok(Invocation::Scan(request)) = invocation else { panic!("{invocation:?}") };
     assert_eq!(request.targets().to_string(), "192.0.2.1");
     assert_eq!(request.typed_targets(), ["-iL -"]);
@@ -124,7 +124,7 @@ impl LookUp for Rebinding {
 fn bad_input_80_a_name_that_changes_between_checks_is_looked_up_once() {
     let names = Rebinding(Cell::new(0));
     let words = ["-p", "1", "www.example"].map(OsString::from);
-    let invocation = parse(words, &Environment::default(), &mut Cursor::new(""), &names);
+    let invocation = parse(words, &home(), &mut Cursor::new(""), &names);
     let Ok(Invocation::Scan(request)) = invocation else { panic!("{invocation:?}") };
     assert_eq!((request.targets().to_string().as_str(), names.0.get()), ("192.0.2.80", 1));
 }
@@ -144,7 +144,7 @@ impl LookUp for All {
 fn bad_input_80_names_that_lead_inside_are_refused_and_others_are_what_they_say() {
     let typed = |names: &dyn LookUp, line: &str| {
         let words = line.split(' ').map(OsString::from);
-        match parse(words, &Environment::default(), &mut Cursor::new(""), names) {
+        match parse(words, &home(), &mut Cursor::new(""), names) {
             Ok(Invocation::Scan(request)) => Ok(request.targets().to_string()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),

@@ -11,7 +11,7 @@ fn set(file: &str, variables: &[(&str, &str)]) -> (tempfile::TempDir, Environmen
     fs::write(&path, file).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let named = ("PORTSWEEP_CONFIG", path.to_str().unwrap());
-    let environment = variables.iter().copied().chain([named]).collect();
+    let environment = variables.iter().copied().chain([named, ("HOME", "/home/a")]).collect();
     (home, environment)
 }
 
@@ -48,6 +48,18 @@ fn every_setting_is_taken() {
     assert_eq!(request.per_host_rate().unwrap().to_string(), "9");
     assert_eq!((request.window(), request.output().format), (Some(33), Some(Format::Jsonl)));
     assert_eq!((request.ports().to_string().as_str(), request.ping()), ("22,80", false));
+}
+
+#[test]
+fn the_state_directory_may_be_set() {
+    let (home, environment) = set("state = \"kept\"\nkeep = 5\n", &[]);
+    let Ok(Invocation::Scan(request)) = invocation_in(&environment, "192.0.2.1", "") else { panic!("refused") };
+    assert_eq!((request.state().unwrap().directory(), request.keep()), (home.path().join("kept").as_path(), 5));
+    let request = with("state = \"kept\"\n", &[("PORTSWEEP_STATE", "/s")], "192.0.2.1").unwrap();
+    assert_eq!(request.state().unwrap().directory(), std::path::Path::new("/s"));
+    let (_home, environment) = set("exclude = \"192.0.2.9\"\n", &[]);
+    let Ok(Invocation::Resume(request)) = invocation_in(&environment, "resume", "") else { panic!("refused") };
+    assert_eq!(request.exclude().to_string(), "192.0.2.9", "today's exclusions hold");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a scan from here writes to standard output: findings as they are committed, and the report at the end.
 
 use super::screen::Screen;
-use crate::cli::{Format, Output, ScanRequest, Write as Goes};
+use crate::cli::{Format, Output, Write as Goes};
 use crate::report::jsonl::Jsonl;
 use crate::report::quantity::round_trip;
 use crate::report::table::{self, View};
@@ -40,9 +40,13 @@ pub(super) struct Stdout {
 }
 
 impl Stdout {
-    pub(super) fn new(request: &ScanRequest) -> Self {
-        let form = form(request.output(), io::stdout().is_terminal());
-        Self { form, kinds: request.kinds(), names: request.names().clone() }
+    pub(super) fn new(output: &Output, kinds: Vec<ProbeKind>, names: BTreeMap<IpAddr, Vec<String>>) -> Self {
+        Self { form: form(output, io::stdout().is_terminal()), kinds, names }
+    }
+
+    /// Whether what is found is written as it is committed.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.form, Form::Lines | Form::Jsonl(_) | Form::Table { live: true, .. })
     }
 
     /// Writes what a commit found, past the screen's bar.
@@ -50,7 +54,7 @@ impl Stdout {
     /// # Errors
     /// If it cannot be written; then nothing more is.
     pub(super) fn committed(&mut self, screen: &Screen, findings: &[Found]) -> io::Result<()> {
-        if findings.is_empty() || matches!(self.form, Form::Nothing | Form::Json | Form::Table { live: false, .. }) {
+        if findings.is_empty() || !self.is_live() {
             return Ok(());
         }
         let written = screen.past(|| {
