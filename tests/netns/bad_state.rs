@@ -59,7 +59,7 @@ fn full_disk() -> anyhow::Result<()> {
         "mkdir disk && exec unshare -m /bin/sh -c '
         mount -t tmpfs -o size=1m none disk || exit 99
         \"$P\" --state disk --rate 20 -q -p {PORTS_TEXT} -w result.json 192.0.2.11-192.0.2.14 2>errors & scan=$!
-        until [ -s disk/scans/*.db ]; do :; done
+        until \"$P\" scans --state disk 2>/dev/null | grep -q running; do :; done
         cat /dev/zero >disk/ballast 2>/dev/null
         wait $scan; echo $? >code
         rm disk/ballast && exec \"$P\" resume --state disk'"

@@ -82,9 +82,9 @@ fn audit(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What must be the same in two results: all but times, identities, and who saw what when.
+/// What must be the same in two results: all but times, identities, the pace, and who saw what when.
 fn essence(mut result: Value) -> Value {
-    for member in ["id", "command", "started", "updated", "finished"] {
+    for member in ["id", "command", "rate", "started", "updated", "finished"] {
         result["scan"][member] = Value::Null;
     }
     for member in ["elapsed_s", "estimated_loss", "single_try"] {

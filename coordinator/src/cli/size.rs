@@ -2,6 +2,8 @@
 
 use super::{CliError, ScanRequest};
 use crate::report::quantity::{duration, grouped};
+use agent_core::host_table::WINDOW_MAX as HOST_WINDOW_MAX;
+use protocol::message::PER_HOST_WINDOW;
 use protocol::rate::Rate;
 use std::fmt;
 use std::io::{BufRead, Write};
@@ -23,7 +25,7 @@ pub struct Size {
     pub addresses: u128,
     /// How many targets: addresses × things asked of each.
     pub targets: u128,
-    /// How long it takes if nothing answers, each target is tried once, and window or rates are always used up.
+    /// How long it takes if nothing answers, each target is tried once, and windows or rates are always used up.
     pub estimate: Duration,
 }
 
@@ -32,7 +34,8 @@ impl Size {
         let targets = addresses.saturating_mul(u128::from(slots));
         let timeout = timeout.unwrap_or(TIMEOUT_DEFAULT);
         let window = u128::from(window.unwrap_or(WINDOW_DEFAULT).max(1));
-        let estimate_ms = targets.saturating_mul(timeout.as_millis()) / window;
+        let estimate_ms =
+            (targets.saturating_mul(timeout.as_millis()) / window).max(rounds(slots) * timeout.as_millis());
         let estimate = Duration::from_millis(u64::try_from(estimate_ms).unwrap_or(u64::MAX));
         Self { addresses, targets, estimate }
     }
@@ -53,6 +56,17 @@ impl Size {
     pub fn needs_yes(&self) -> bool {
         self.addresses > ADDRESSES_MAX || self.targets > TARGETS_MAX
     }
+}
+
+/// How many timeouts one silent host takes: its window doubles whenever a whole one timed out, up to a bound.
+fn rounds(slots: u32) -> u128 {
+    let (mut rounds, mut window, mut left) = (0, PER_HOST_WINDOW, slots);
+    while left > 0 {
+        rounds += 1;
+        left = left.saturating_sub(window);
+        window = (window * 2).min(HOST_WINDOW_MAX);
+    }
+    rounds
 }
 
 impl fmt::Display for Size {

@@ -182,6 +182,8 @@ fn the_pace_is_what_was_asked_for_and_wins_over_a_template() {
     let request = scan("--per-host-rate 20 -p 1-100 192.0.2.1");
     assert_eq!(request.per_host_rate().map(|rate| rate.to_string()), rate("20"));
     assert_eq!(request.size().estimate.as_millis(), 101 * 50, "100 ports and a ping");
+    // 128, 256 and 512 in flight, and 1,024 from then on: 3 + 64,640 / 1,024 timeouts, with the ping.
+    assert_eq!(scan("-p- 192.0.2.1").size().estimate.as_millis(), 67 * 900, "a window for each host");
     assert_eq!(scan("-sn --rate 2.5 192.0.2.0/24").size().estimate.as_millis(), 256 * 400);
     assert_eq!(refused("-T6 192.0.2.1"), "\"6\" is no value for -T <N>: write a number, 0 (slowest) to 5 (see --help)");
     assert_eq!(

@@ -5,6 +5,9 @@ use super::table::write_list;
 use crate::cli::ScanRequest;
 use std::io::{self, Write};
 
+/// What a database takes that holds no outcome yet.
+const DATABASE_BYTES: u128 = 40_000;
+
 /// Writes what `request` asks for: addresses, names, exclusions, ports, size, time, disk.
 ///
 /// # Errors
@@ -18,7 +21,10 @@ pub fn write(out: &mut dyn Write, request: &ScanRequest) -> io::Result<()> {
     let targets = word(size.targets, "target", "targets");
     writeln!(out, "Size:      {addresses}, {} asked of each: {targets}", word(slots, "thing", "things"))?;
     writeln!(out, "Time:      about {} if nothing answers", duration(size.estimate))?;
-    writeln!(out, "Disk:      about {} of state (half a byte a target)", bytes(size.targets.div_ceil(2)))?;
+    if request.state().is_some() {
+        let most = bytes(DATABASE_BYTES + size.targets.div_ceil(2));
+        writeln!(out, "Disk:      at most about {most} of state (half a byte a target)")?;
+    }
     write_ranges(out, "Addresses: ", request.targets())?;
     let names =
         request.names().iter().map(|(address, names)| format!("{} ({address})", names.join(", ").escape_default()));
@@ -84,7 +90,7 @@ mod tests {
             text(line),
             "Size:      8 addresses, 13 things asked of each: 104 targets\n\
              Time:      about 13.0 s if nothing answers\n\
-             Disk:      about 52 bytes of state (half a byte a target)\n\
+             Disk:      at most about 40 KB of state (half a byte a target)\n\
              Addresses: 127.0.0.1, 192.0.2.0-192.0.2.2, 192.0.2.4-192.0.2.7\n\
              Names:     localhost (127.0.0.1)\n\
              Excluded:  192.0.2.3\n\

@@ -4,7 +4,7 @@ use crate::report::Rows;
 use crate::report::facts::{AgentFacts, Counts, PingMethod, ScanFacts, Status};
 use crate::state::StoredRequest;
 use coordinator_core::coordinator::Found;
-use coordinator_core::host::Host;
+use coordinator_core::host::{Answer, Host};
 use coordinator_core::passes::History;
 use coordinator_core::resume::Resumed;
 use coordinator_core::rows;
@@ -14,10 +14,10 @@ use portsweep_agent::clock::Clock;
 use protocol::id::ScanId;
 use protocol::message::PingMethod as Method;
 use protocol::plan::{Plan, SHARD_TARGETS_MAX};
-use protocol::probe::ProbeKind;
+use protocol::probe::{ProbeKind, Slot};
 use protocol::rate::Rate;
 use protocol::{chunk, covers};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Account {
         status: Option<ScanStatus>,
         elapsed: Duration,
     ) -> io::Result<(ScanFacts, StoredRows<'a>)> {
-        let mut rows = StoredRows { store, account: self };
+        let mut rows = StoredRows { store, account: self, opened: self.opened(store)? };
         let mut counts = Counts::default();
         rows.for_each(&mut |host| {
             counts.add_host(host);
@@ -107,7 +107,7 @@ impl Account {
         store: &dyn Store,
         f: &mut dyn FnMut(&[Found]) -> io::Result<()>,
     ) -> io::Result<()> {
-        for number in 0..self.plan.cohorts() {
+        for number in self.opened(store)? {
             let Some(cohort) = self.plan.cohort(number) else { continue };
             for lo in (0..cohort.len()).step_by(SHARD_TARGETS_MAX as usize) {
                 let hi = cohort.len().min(lo + SHARD_TARGETS_MAX);
@@ -126,9 +126,15 @@ impl Account {
         Ok(())
     }
 
+    /// The cohorts of which something was leased. Of the others there is nothing to be read, however large the plan is.
+    fn opened(&self, store: &dyn Store) -> io::Result<BTreeSet<u64>> {
+        let (_, opened) = store.cohorts(self.id).map_err(io::Error::other)?;
+        Ok((0..opened).filter_map(|position| self.plan.cohort_at(position)).collect())
+    }
+
     fn agents(&self, store: &dyn Store) -> io::Result<Vec<AgentFacts>> {
         let mut probed = BTreeMap::<u32, u64>::new();
-        for number in 0..self.plan.cohorts() {
+        for number in self.opened(store)? {
             for stored in store.chunks(self.id, number, 0..u32::MAX).map_err(io::Error::other)? {
                 let outcomes =
                     chunk::decode(&stored.chunk, covers::count(&stored.covers, stored.shard.lo, stored.shard.hi))
@@ -173,14 +179,41 @@ pub(super) fn wall() -> Timestamp {
 pub(crate) struct StoredRows<'a> {
     store: &'a dyn Store,
     account: &'a Account,
+    opened: BTreeSet<u64>,
 }
 
 impl Rows for StoredRows<'_> {
     fn for_each(&mut self, f: &mut dyn FnMut(&Host) -> io::Result<()>) -> io::Result<()> {
         let Account { id, plan, .. } = self.account;
         for number in 0..plan.cohorts() {
-            rows::of_cohort(self.store, *id, plan, number).map_err(io::Error::other)?.iter().try_for_each(&mut *f)?;
+            if self.opened.contains(&number) {
+                let rows = rows::of_cohort(self.store, *id, plan, number).map_err(io::Error::other)?;
+                rows.iter().try_for_each(&mut *f)?;
+            } else {
+                untouched(plan, number, f)?;
+            }
         }
         Ok(())
     }
+}
+
+/// The rows of a cohort of which nothing was leased: all alike.
+fn untouched(plan: &Plan, number: u64, f: &mut dyn FnMut(&Host) -> io::Result<()>) -> io::Result<()> {
+    let Some(cohort) = plan.cohort(number) else { return Ok(()) };
+    let pending = Answer { outcome: History::PENDING.outcome, rtt_us: None, seen_by: 0 };
+    let row = |address| {
+        let mut row = Host::new(address);
+        let ping = cohort.slots().ping().then_some(Slot::Ping);
+        let slots = ping.into_iter().chain(cohort.slots().ports().iter().map(Slot::Tcp));
+        slots.for_each(|slot| row.fold(slot, pending));
+        row
+    };
+    let mut rows = (0..cohort.addresses().len()).filter_map(|rank| cohort.addresses().nth(rank));
+    let Some(first) = rows.next() else { return Ok(()) };
+    let mut row = row(first);
+    f(&row)?;
+    rows.try_for_each(|address| {
+        row.address = address;
+        f(&row)
+    })
 }
