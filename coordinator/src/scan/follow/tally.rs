@@ -100,8 +100,12 @@ impl Tally {
         format!("{}%", percent.min(100))
     }
 
+    /// Nothing while nothing is settled: a rate of 0 would say that nothing is sent.
     fn rate(&self) -> String {
-        self.rate_per_s.map(|rate| format!("{}/s", number(rate.round() as u64))).unwrap_or_default()
+        self.rate_per_s
+            .filter(|_| self.counts.settled > 0)
+            .map(|rate| format!("{}/s", number(rate.round() as u64)))
+            .unwrap_or_default()
     }
 
     fn left(&self) -> String {
