@@ -8,28 +8,71 @@
 mod connect;
 mod lab_load;
 mod measure;
+mod networks;
+mod size;
 mod store;
+mod tools;
 
 use std::env;
 use std::io::{self, Write};
 
 use anyhow::bail;
+use portsweep_tests::lab::{self, Need};
 
-/// A case: its name, what it measures, how it is run.
+/// A case: its name, what it measures, what it needs of the machine, how it is run.
 struct Case {
     name: &'static str,
     about: &'static str,
+    needs: &'static [Need],
     run: fn() -> anyhow::Result<String>,
 }
 
-const CASES: [Case; 3] = [
-    Case { name: "connect", about: "65,535 refusing ports of one host over a veth", run: connect::run },
-    Case { name: "lab", about: "how many SYNs a second the simulated network takes", run: lab_load::run },
-    Case { name: "store", about: "16 million targets committed to the durable store", run: store::run },
+const CASES: [Case; 8] = [
+    Case {
+        name: "connect",
+        about: "65,535 refusing ports of one host over a veth",
+        needs: &[Need::Hosts],
+        run: connect::run,
+    },
+    Case {
+        name: "hard",
+        about: "a /24 by 1,000 ports: half empty, half silent, 10-80 ms, 1 % lost each way",
+        needs: &[Need::Hosts],
+        run: networks::hard,
+    },
+    Case {
+        name: "wide",
+        about: "a /16 by 10 ports: half empty, half silent, 10-80 ms, 1 % lost each way",
+        needs: &[Need::Hosts],
+        run: networks::wide,
+    },
+    Case { name: "ping", about: "65,536 addresses that answer", needs: &[Need::Hosts], run: networks::ping },
+    Case {
+        name: "ping-hard",
+        about: "65,536 addresses, half empty, 10-80 ms, 1 % lost each way",
+        needs: &[Need::Hosts],
+        run: networks::ping_hard,
+    },
+    Case {
+        name: "size",
+        about: "10.0.0.0/8 by all ports: first probe, and memory over a minute",
+        needs: &[Need::Hosts],
+        run: size::run,
+    },
+    Case {
+        name: "lab",
+        about: "how many SYNs a second the simulated network takes",
+        needs: &[Need::Hosts],
+        run: lab_load::run,
+    },
+    Case { name: "store", about: "16 million targets committed to the durable store", needs: &[], run: store::run },
 ];
 
 fn main() -> anyhow::Result<()> {
     let case = chosen()?;
+    if let Some(reason) = lab::missing(case.needs) {
+        bail!("cannot run without: {reason}");
+    }
     let table = (case.run)()?;
     write!(io::stdout(), "{}: {}\n{table}", case.name, case.about)?;
     Ok(())

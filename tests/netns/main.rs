@@ -8,6 +8,7 @@ mod accuracy;
 mod bad_input;
 mod bad_state;
 mod following;
+mod hostile_network;
 mod judge;
 mod kept;
 mod lab;
@@ -17,6 +18,7 @@ mod ping_permission;
 mod rate;
 mod resume;
 mod settings;
+mod stall;
 mod sweep;
 mod sweeping;
 mod world;
@@ -39,6 +41,8 @@ fn main() {
     trials.extend(kept::trials());
     trials.extend(bad_state::trials());
     trials.extend(bad_input::trials());
+    trials.extend(hostile_network::trials());
+    trials.extend(stall::trials());
     trials.extend(accuracy::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

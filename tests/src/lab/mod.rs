@@ -40,4 +40,4 @@ pub use host::{Host, wire};
 pub use os::Usage;
 pub use packets::Counted;
 pub use process::{Command, Finished, Process};
-pub use require::{Need, missing, trial};
+pub use require::{Need, missing, program, trial};

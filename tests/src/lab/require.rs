@@ -4,6 +4,7 @@
 //! `PORTSWEEP_TEST_REQUIRE=all` in the environment it fails instead.
 
 use std::env;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use libtest_mimic::{Failed, Trial};
@@ -29,6 +30,15 @@ pub fn missing(needs: &[Need]) -> Option<String> {
         }
         Need::Program(name) => program_missing(name),
     })
+}
+
+/// Where a program is: on the `PATH`, or where the lab looks beside it.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // An ordinary user's PATH often lacks these two, where the lab looks too.
+    let further = ["/usr/sbin", "/sbin"].map(Into::into);
+    env::split_paths(&path).chain(further).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
 /// A test for a `libtest-mimic` harness that runs if all of `needs` are there.
@@ -72,11 +82,7 @@ fn hosts_missing() -> Option<String> {
 }
 
 fn program_missing(name: &str) -> Option<String> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    // An ordinary user's PATH often lacks these two, where the lab looks too.
-    let further = ["/usr/sbin", "/sbin"].map(Into::into);
-    let found = env::split_paths(&path).chain(further).any(|dir| dir.join(name).is_file());
-    (!found).then(|| format!("the program {name}"))
+    program(name).is_none().then(|| format!("the program {name}"))
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Received {
 pub struct Account {
     total: Received,
     by_address: HashMap<u32, Of>,
+    /// When the first probe arrived, counted from the network's start.
+    pub first_at: Option<Duration>,
     /// What was neither SYN nor echo request for an address of the prefix: acknowledgements, RSTs, neighbour discovery.
     pub other: u64,
     /// Answers that were sent.

@@ -34,7 +34,6 @@ pub struct Network {
     /// Tries so far, by place of the host and port.
     tries: HashMap<u64, u8>,
     limits: HashMap<u32, Limits>,
-    first_at: Option<Duration>,
     account: Account,
 }
 
@@ -87,12 +86,11 @@ impl Network {
             queue: Queue::default(),
             tries: HashMap::new(),
             limits: HashMap::new(),
-            first_at: None,
             account: Account::default(),
         }
     }
 
-    /// A frame arrived at `now`, on any clock that does not go back.
+    /// A frame arrived at `now`, on a clock that begins with the network and does not go back.
     pub fn receive(&mut self, now: Duration, frame: &[u8]) {
         match frame::read(frame) {
             Heard::Question(question) => self.asked(now, &question),
@@ -134,7 +132,7 @@ impl Network {
             self.account.other += 1;
             return;
         };
-        let since_first = now.saturating_sub(*self.first_at.get_or_insert(now));
+        let since_first = now.saturating_sub(*self.account.first_at.get_or_insert(now));
         match question.asks {
             Asks::Port { .. } => self.account.count_tcp(offset, since_first),
             Asks::Echo { .. } => self.account.count_ping(offset, since_first),
@@ -224,7 +222,7 @@ impl Network {
             let answers = match question.asks {
                 Asks::Port { to, .. } => [Answer::Accept { from: to, sequence: step, window: WINDOW }, Answer::Refuse],
                 Asks::Echo { .. } => {
-                    [Answer::Echo, Answer::Prohibited { quoted: question.target, bytes: question.quoted_bytes() }]
+                    [Answer::Echo, Answer::Prohibited { quoted: source, bytes: question.quoted_bytes() }]
                 }
             };
             for frame in answers.into_iter().filter_map(|answer| question.answer(source, answer)) {

@@ -30,6 +30,7 @@ pub struct Simulated {
     stop: UnixStream,
     thread: Option<JoinHandle<io::Result<Account>>>,
     scanner_interface: String,
+    started: Instant,
     /// Its namespace goes with it.
     _far_end: Host,
 }
@@ -56,10 +57,11 @@ impl Simulated {
         let world = Arc::new(world);
         let (stop, stopped) = UnixStream::pair()?;
         let network = Network::new(Arc::clone(&world));
+        let started = now();
         let thread = thread::Builder::new()
             .name("simulated network".to_owned())
-            .spawn(move || run(network, socket, &stopped))?;
-        Ok(Self { world, stop, thread: Some(thread), scanner_interface: scanner_end, _far_end: far_end })
+            .spawn(move || run(network, socket, started, &stopped))?;
+        Ok(Self { world, stop, thread: Some(thread), scanner_interface: scanner_end, started, _far_end: far_end })
     }
 
     /// What is true of it.
@@ -89,6 +91,12 @@ impl Simulated {
         address.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
     }
 
+    /// How long ago it was started: the clock of [`Account::first_at`].
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        now() - self.started
+    }
+
     /// Ends it, and tells what it received.
     pub fn stop(mut self) -> anyhow::Result<Account> {
         // An error says that the thread has ended already, which the join explains.
@@ -109,9 +117,8 @@ impl Drop for Simulated {
     }
 }
 
-fn run(mut network: Network, mut socket: PacketSocket, stopped: &UnixStream) -> io::Result<Account> {
+fn run(mut network: Network, mut socket: PacketSocket, started: Instant, stopped: &UnixStream) -> io::Result<Account> {
     stopped.set_nonblocking(true)?;
-    let started = now();
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let mut received = 0;

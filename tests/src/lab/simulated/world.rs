@@ -130,7 +130,10 @@ impl World {
     pub fn check(&self) -> anyhow::Result<()> {
         let prefix = self.prefix;
         ensure!(prefix.trunc() == prefix, "{prefix} is not the first address of its prefix");
-        ensure!(is_ours(prefix), "{prefix} is set aside neither for documentation nor for benchmarks");
+        // The size of the whole of a /8 is tried as well: with nobody in it.
+        let empty_eight =
+            self.hosts.is_empty() && prefix == IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8));
+        ensure!(is_ours(prefix) || empty_eight, "{prefix} is set aside neither for documentation nor for benchmarks");
         let host_bits = prefix.max_prefix_len() - prefix.prefix_len();
         ensure!(host_bits <= HOST_BITS_MAX, "{prefix} has more than 2^{HOST_BITS_MAX} addresses");
         for (place, kind) in self.hosts.iter().enumerate() {
