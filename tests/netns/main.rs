@@ -13,6 +13,7 @@ mod judge;
 mod kept;
 mod lab;
 mod limits;
+mod loss_estimate;
 mod output;
 mod ping_permission;
 mod rate;
@@ -43,6 +44,7 @@ fn main() {
     trials.extend(bad_input::trials());
     trials.extend(hostile_network::trials());
     trials.extend(stall::trials());
+    trials.extend(loss_estimate::trials());
     trials.extend(accuracy::trials());
     libtest_mimic::run(&arguments, trials).exit();
 }

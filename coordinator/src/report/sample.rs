@@ -42,6 +42,7 @@ pub(super) fn facts(rows: &[Host], kinds: &[ProbeKind]) -> ScanFacts {
         single_try: counts.probed(),
         counts,
         estimated_loss: None,
+        estimated_loss_interval: None,
         elapsed: Duration::from_micros(3_222_400),
         agents: vec![AgentFacts {
             name: "here".to_owned(),

@@ -73,6 +73,8 @@ fn what_is_broken_is_refused() {
         ("/summary/states/open", json!(1.5)),
         ("/summary/not_probed", json!({"tired": 1})),
         ("/summary/estimated_loss", json!(1.1)),
+        ("/summary/estimated_loss_interval", json!([0.1])),
+        ("/summary/estimated_loss_interval", json!([0.1, 1.1])),
         ("/agents/0/ping_method", json!("arp")),
         ("/hosts/0/address", json!("www.example")),
         ("/hosts/0/status/state", json!("down")),

@@ -16,6 +16,8 @@ pub(super) struct Summary {
     pub(super) not_probed: BTreeMap<&'static str, u64>,
     pub(super) single_try: u64,
     pub(super) estimated_loss: Option<f64>,
+    /// Its ends.
+    pub(super) estimated_loss_interval: Option<(f64, f64)>,
     pub(super) elapsed_s: f64,
 }
 
@@ -48,6 +50,7 @@ impl Summary {
             not_probed: counts.not_probed().map(|(cause, count)| (cause.as_str(), count)).collect(),
             single_try: facts.single_try,
             estimated_loss: facts.estimated_loss,
+            estimated_loss_interval: facts.estimated_loss_interval,
             // To the millisecond: the rest is noise.
             elapsed_s: (facts.elapsed.as_secs_f64() * 1_000.0).round() / 1_000.0,
         }

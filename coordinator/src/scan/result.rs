@@ -95,6 +95,7 @@ impl Account {
             single_try: stored.progress.single_try(),
             counts,
             estimated_loss: stored.loss.estimate(),
+            estimated_loss_interval: stored.loss.interval(),
             elapsed: self.elapsed_before + elapsed,
             agents: self.agents(store)?,
         };

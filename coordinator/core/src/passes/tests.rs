@@ -97,3 +97,61 @@ fn the_estimate_is_the_share_that_needed_a_second_try() {
     loss.count(history(Outcome::FILTERED, 1), Outcome::FILTERED);
     assert_eq!(loss.estimate(), Some(5.0 / 95.0));
 }
+
+/// Numbers from 0 to below 1 (SplitMix64), for scans of which the truth is known.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// What a scan measures of targets that all answer, unless question or answer is lost.
+fn measured(targets: u32, truth: f64, dice: &mut Dice) -> Loss {
+    let mut loss = Loss::default();
+    for _ in 0..targets {
+        let mut known = History::PENDING;
+        for _ in 0..2 {
+            let outcome = if dice.roll() < truth { Outcome::FILTERED } else { Outcome::OPEN };
+            if known.outcome != Outcome::OPEN {
+                loss.count(known, outcome);
+                known = known.then(history(outcome, 1));
+            }
+        }
+    }
+    loss
+}
+
+#[test]
+fn the_true_loss_lies_within_the_interval_as_often_as_it_claims() {
+    let mut dice = Dice(7);
+    for (targets, truth) in [(300, 0.02), (300, 0.36), (3_000, 0.001), (3_000, 0.0199), (3_000, 0.0975), (3_000, 0.36)]
+    {
+        let scans = 1_000;
+        let within = (0..scans)
+            .filter(|_| {
+                let loss = measured(targets, truth, &mut dice);
+                let (low, high) = loss.interval().unwrap();
+                assert!(low <= loss.estimate().unwrap() && loss.estimate().unwrap() <= high, "{loss:?}");
+                (low..=high).contains(&truth)
+            })
+            .count();
+        // 950 of 1,000, give or take four standard deviations of so many draws; a little more is what Wilson gives for few losses.
+        assert!((922..=990).contains(&within), "{within} of {scans} for {truth} of {targets}");
+    }
+}
+
+#[test]
+fn the_interval_of_no_loss_begins_at_none_and_narrows() {
+    assert_eq!(Loss::default().interval(), None);
+    let (low, high) = loss(100, 0).interval().unwrap();
+    assert!(low == 0.0 && (0.03..0.05).contains(&high), "{high}");
+    let (low, high) = loss(100_000, 0).interval().unwrap();
+    assert!(low == 0.0 && high < 0.0001, "{high}");
+    let (low, high) = loss(1, 50).interval().unwrap();
+    assert!(low > 0.5 && high <= 1.0, "{low} to {high}");
+}
