@@ -15,6 +15,7 @@ mod lab;
 mod limits;
 mod loss_estimate;
 mod output;
+mod passes;
 mod ping_permission;
 mod rate;
 mod resume;
@@ -34,6 +35,7 @@ fn main() {
     trials.extend(sweep::trials());
     trials.extend(output::trials());
     trials.extend(following::trials());
+    trials.extend(passes::trials());
     trials.extend(ping_permission::trials());
     trials.extend(rate::trials());
     trials.extend(limits::trials());

@@ -109,6 +109,9 @@ pub(super) struct Args {
     /// How long a probe waits, 1ms to 10s [default: 900ms]
     #[arg(long, value_name = "TIME", help_heading = "Pace", value_parser = timeout)]
     pub(super) timeout: Option<Duration>,
+    /// How often a target that stays silent is tried, 1 to 8 [default: as the measured loss needs]
+    #[arg(long, value_name = "N", help_heading = "Pace", value_parser = passes)]
+    pub(super) passes: Option<u8>,
     /// The most probes a second, over all hosts; may be below 1 [default: no limit]
     #[arg(long, value_name = "N", help_heading = "Pace", value_parser = pace::rate)]
     pub(super) rate: Option<Rate>,
@@ -239,6 +242,10 @@ pub(super) fn window(text: &str) -> Result<u32, String> {
 
 pub(super) fn keep(text: &str) -> Result<usize, String> {
     whole(text, 0, 1_000_000)
+}
+
+fn passes(text: &str) -> Result<u8, String> {
+    whole(text, 1, coordinator_core::passes::TRIES_MAX)
 }
 
 fn seed(text: &str) -> Result<u64, String> {

@@ -43,6 +43,7 @@ pub struct ScanRequest {
     ping: bool,
     ports: PortSet,
     timeout: Option<Duration>,
+    passes: Option<u8>,
     window: Option<u32>,
     rate: Option<Rate>,
     per_host_rate: Option<Rate>,
@@ -107,6 +108,7 @@ impl ScanRequest {
             ping,
             ports,
             timeout,
+            passes: args.passes,
             window,
             rate,
             per_host_rate,
@@ -181,6 +183,12 @@ impl ScanRequest {
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// How often a silent target is tried, 1 to 8; `None` where the measured loss says.
+    #[must_use]
+    pub fn passes(&self) -> Option<u8> {
+        self.passes
     }
 
     /// The most probes in flight, at least 1; `None` where the machine's limits say.

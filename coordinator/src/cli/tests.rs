@@ -125,9 +125,9 @@ fn ports_are_nmaps() {
 
 #[test]
 fn other_options_are_taken() {
-    let request = scan("--timeout 100ms --window 5 --seed 7 -q --yes -w - 192.0.2.1");
+    let request = scan("--timeout 100ms --passes 2 --window 5 --seed 7 -q --yes -w - 192.0.2.1");
     assert_eq!(request.timeout(), Some(std::time::Duration::from_millis(100)));
-    assert_eq!((request.window(), request.seed()), (Some(5), Some(7)));
+    assert_eq!((request.passes(), request.window(), request.seed()), (Some(2), Some(5), Some(7)));
     assert!(request.output().quiet && request.yes());
     assert_eq!(request.write(), Some(&Write::Stdout));
 }
@@ -264,6 +264,11 @@ fn a_slip_is_one_clear_line() {
         let text = refused(&format!("--window={wrong} 192.0.2.1"));
         assert!(text.contains("no value for --window <N>: write a whole number, 1 to 4294967295"), "{text}");
     }
+    for wrong in ["0", "9", "256", "-1", "two"] {
+        let text = refused(&format!("--passes={wrong} 192.0.2.1"));
+        assert!(text.contains("no value for --passes <N>: write a whole number, 1 to 8"), "{text}");
+    }
+    assert!(refused("--max-retries 2 192.0.2.1").contains("use --passes N"));
     assert!(refused("--seed 9007199254740992 192.0.2.1").contains("9007199254740991"));
 }
 

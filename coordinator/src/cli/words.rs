@@ -44,6 +44,7 @@ const WITH_VALUE: &[&str] = &[
     "--exclude-ports",
     "--top-ports",
     "--timeout",
+    "--passes",
     "--rate",
     "--per-host-rate",
     "-T",
@@ -56,8 +57,6 @@ const WITH_VALUE: &[&str] = &[
 
 /// What will be offered and is not yet: never passed over.
 const NOT_YET: &[(&str, &str)] = &[
-    ("--passes", "each target is tried once"),
-    ("--max-retries", "each target is tried once"),
     ("--discover", "every port of every address is tried"),
     ("-oX", "use -w FILE for JSON"),
     ("-oG", "use -w FILE for JSON, or a pipe for lines"),
@@ -108,6 +107,7 @@ const LACKING: &[(&str, Fit, &str)] = &[
     ("--traceroute", Fit::Start, "use traceroute"),
     ("--reason", Fit::Whole, "reasons are always shown: leave it out"),
     ("--host-timeout", Fit::Start, "use --timeout for each probe"),
+    ("--max-retries", Fit::Start, "use --passes N, which counts the first try too"),
     ("--min-rtt-timeout", Fit::Start, "use --timeout for each probe"),
     ("--max-rtt-timeout", Fit::Start, "use --timeout for each probe"),
     ("--initial-rtt-timeout", Fit::Start, "use --timeout for each probe"),
@@ -345,7 +345,7 @@ mod tests {
         ] {
             assert!(refused(word).contains("is not available: "), "{word}");
         }
-        for word in ["--passes=5", "--discover", "-oX", "-oG", "login", "serve"] {
+        for word in ["--discover", "-oX", "-oG", "login", "serve"] {
             assert!(refused(word).contains("is not available yet: "), "{word}");
         }
     }

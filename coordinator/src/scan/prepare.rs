@@ -71,7 +71,7 @@ impl Prepared {
             plan: PlanParts::from(&plan),
             options,
             rate: request.rate(),
-            tries: None,
+            tries: request.passes(),
             status: ScanStatus::Running,
             request: stored.to_text()?,
         };

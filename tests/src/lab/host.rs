@@ -69,6 +69,11 @@ impl Host {
         self.nft(&packets::silent_ports(parse(address)?, ports))
     }
 
+    /// Drops the first SYN to each port of `address`. For one address of a host.
+    pub fn drop_first_syn(&self, address: &str) -> anyhow::Result<()> {
+        self.nft(&packets::reluctant_ports(parse(address)?))
+    }
+
     /// Drops without an answer every probe for `address`.
     pub fn silence(&self, address: &str) -> anyhow::Result<()> {
         self.nft(&packets::silent_address(parse(address)?))

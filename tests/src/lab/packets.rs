@@ -55,6 +55,15 @@ pub(super) fn silent_ports(address: IpAddr, ports: &str) -> String {
     format!("add rule inet lab admit {} tcp dport {ports} drop\n", destination(address))
 }
 
+/// Commands that drop the first SYN to each port of `address`, and let later ones through.
+pub(super) fn reluctant_ports(address: IpAddr) -> String {
+    format!(
+        "add set inet lab heard {{ type inet_service ; flags dynamic ; size 65536 ; }}\n\
+         add rule inet lab admit {} tcp flags & (syn | ack) == syn tcp dport != @heard add @heard {{ tcp dport }} drop\n",
+        destination(address)
+    )
+}
+
 /// Commands that drop every probe for `address`. Neighbour discovery still works: the host is
 /// there, and says nothing.
 pub(super) fn silent_address(address: IpAddr) -> String {
