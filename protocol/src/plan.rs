@@ -53,13 +53,27 @@ pub const fn cohort_hosts(addresses: u64) -> u64 {
 pub struct Slots {
     ping: bool,
     ports: Arc<PortSet>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    discover: bool,
 }
 
 impl Slots {
     /// An echo request or none, and these TCP ports.
     #[must_use]
     pub fn new(ping: bool, ports: PortSet) -> Self {
-        Self { ping, ports: Arc::new(ports) }
+        Self { ping, ports: Arc::new(ports), discover: false }
+    }
+
+    /// The same in two stages: first `ping` of every address, then the ports of those that are up. Without `ping` there are none.
+    #[must_use]
+    pub fn in_stages(self) -> Self {
+        Self { discover: true, ..self }
+    }
+
+    /// True if ports are targets only on addresses that `ping` found up.
+    #[must_use]
+    pub fn discover(&self) -> bool {
+        self.discover && self.ping
     }
 
     /// True if `ping` is asked.
@@ -222,6 +236,13 @@ impl Plan {
         u32::try_from(hosts * u64::from(self.slots.len())).ok()
     }
 
+    /// How many indices of cohort `number` its first pass covers: all, or in stages those of `ping`. `None` unless `number < cohorts`.
+    #[must_use]
+    pub fn first_pass_len(&self, number: u64) -> Option<u32> {
+        let len = self.cohort_len(number)?;
+        Some(if self.slots.discover() { len / self.slots.len() } else { len })
+    }
+
     /// The number of the cohort that holds an address; `None` for an address outside the plan.
     #[must_use]
     pub fn cohort_of(&self, address: IpAddr) -> Option<u64> {
@@ -283,6 +304,9 @@ impl Plan {
         }
         hash.update(self.seed.to_be_bytes());
         hash.update(self.cohort_hosts.to_be_bytes());
+        if self.slots.discover() {
+            hash.update(b"discover");
+        }
         PlanDigest(hash.finalize().into())
     }
 
@@ -401,6 +425,12 @@ impl Cohort {
     #[must_use]
     pub fn len(&self) -> u32 {
         self.hosts() * self.slots.len()
+    }
+
+    /// How many indices its first pass covers: all, or in stages those of `ping`, which come first.
+    #[must_use]
+    pub fn first_pass_len(&self) -> u32 {
+        if self.slots.discover() { self.hosts() } else { self.len() }
     }
 
     /// Never: an empty cohort cannot be made.

@@ -7,6 +7,7 @@
 mod accuracy;
 mod bad_input;
 mod bad_state;
+mod discover;
 mod following;
 mod hostile_network;
 mod judge;
@@ -34,6 +35,7 @@ fn main() {
     trials.extend(judge::trials());
     trials.extend(sweep::trials());
     trials.extend(output::trials());
+    trials.extend(discover::trials());
     trials.extend(following::trials());
     trials.extend(passes::trials());
     trials.extend(ping_permission::trials());

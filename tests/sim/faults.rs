@@ -59,6 +59,8 @@ pub struct Faults {
     pub store: Which,
     /// How often the coordinator is killed at a write of its store: before it, inside it, or before its answer.
     pub kills_at_writes: u64,
+    /// Whether the scan is in stages: ports only of hosts that are up.
+    pub discover: bool,
 }
 
 impl Faults {
@@ -79,6 +81,7 @@ impl Faults {
             ttl: Duration::from_secs(10),
             store: Which::Memory,
             kills_at_writes: 0,
+            discover: false,
         }
     }
 
@@ -102,6 +105,7 @@ impl Faults {
             ttl: random.millis(1_500, 10_000),
             store: Which::Memory,
             kills_at_writes: random.within(0, 2),
+            discover: random.chance(33),
         }
     }
 }
@@ -122,6 +126,7 @@ impl Faults {
                 let busy = Duration::from_millis(1_500);
                 Self { ttl: busy, agents: 3, cuts: 8, freezes: 8, coordinator_crashes: 0, agent_crashes: 0, ..drawn }
             }
+            Bug::StagesForgotten => Self { discover: true, ..drawn },
             Bug::AnsweredBeforeCommit => Self::drawn_at_writes(seed, Which::Sqlite),
             _ => drawn,
         }
@@ -145,6 +150,8 @@ pub enum Bug {
     AnsweredBeforeCommit,
     /// The agent's clock stops while it is frozen.
     ClockStopsInSuspend,
+    /// A scan in stages is run as one without.
+    StagesForgotten,
 }
 
 impl Bug {
@@ -156,5 +163,6 @@ impl Bug {
         Self::ReplyBeforeDurable,
         Self::AnsweredBeforeCommit,
         Self::ClockStopsInSuspend,
+        Self::StagesForgotten,
     ];
 }

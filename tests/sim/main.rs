@@ -80,6 +80,16 @@ fn an_undisturbed_run_probes_every_target_once() {
     }
 }
 
+#[test]
+fn an_undisturbed_run_in_stages_probes_the_ports_of_live_hosts_once_and_no_others() {
+    let faults = Faults { discover: true, ..Faults::none() };
+    for seed in seeds().take(50) {
+        let ran =
+            run(seed, faults.clone(), None).unwrap_or_else(|broken| panic!("seed {seed}: {broken}\n{}", replay(seed)));
+        assert_eq!(ran.sent, ran.targets, "seed {seed}: nothing failed, so nothing needed a second try");
+    }
+}
+
 fn missed(loss_percent: u64, tries: Option<u8>) -> (u64, u64) {
     let faults = Faults { loss_percent, tries, ..Faults::none() };
     seeds().take(100).fold((0, 0), |(missed, targets), seed| {

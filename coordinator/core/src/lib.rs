@@ -10,4 +10,5 @@ pub mod progress;
 pub mod resume;
 pub mod rows;
 pub mod settings;
+pub mod stages;
 pub mod store;

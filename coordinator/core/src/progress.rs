@@ -1,23 +1,63 @@
 //! How far a scan is: targets by outcome.
 
 use crate::passes::History;
+use crate::stages::Ports;
+use protocol::plan::{Cohort, Plan};
 use protocol::probe::{Outcome, State};
 use std::collections::BTreeMap;
 
 /// Targets of a scan by their outcome. What is not counted is pending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// How many targets the scan has.
+    /// How many targets the scan has. In stages it has as many at most, until all hosts were asked: ports of a host that is found
+    /// down are none.
     pub targets: u64,
+    /// How many of them are ports of hosts of which nothing is known yet.
+    pub undiscovered: u64,
     counts: BTreeMap<Outcome, u64>,
     single_try: u64,
 }
 
 impl Progress {
+    /// Of a scan of which nothing is settled.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let ports = if plan.slots().discover() { plan.len() - plan.addresses().len() } else { 0 };
+        Self { undiscovered: ports, ..Self::new(plan.len()) }
+    }
+
     /// Of a scan of `targets`, none settled.
     #[must_use]
     pub fn new(targets: u64) -> Self {
         Self { targets, ..Self::default() }
+    }
+
+    /// Counts that the target of a cohort at `index`, of which `before` was known, is now known to be `after`; with a `ping` in stages,
+    /// what that makes of its host's ports.
+    pub fn count_in(&mut self, cohort: &Cohort, index: u32, before: History, after: History) {
+        self.count(before, after);
+        if !cohort.slots().discover() || index >= cohort.hosts() {
+            return;
+        }
+        let ports = u64::from(cohort.slots().len() - 1);
+        if before == History::PENDING {
+            self.undiscovered = self.undiscovered.saturating_sub(ports);
+        }
+        match Ports::of(before.outcome) {
+            Ports::NoTargets => self.targets += ports,
+            Ports::NotProbed(outcome) if before != History::PENDING => {
+                let count = self.counts.entry(outcome).or_default();
+                *count = count.saturating_sub(ports);
+            }
+            Ports::NotProbed(_) | Ports::Asked => {}
+        }
+        match Ports::of(after.outcome) {
+            Ports::NoTargets => self.targets = self.targets.saturating_sub(ports),
+            Ports::NotProbed(outcome) if after != History::PENDING => {
+                *self.counts.entry(outcome).or_default() += ports;
+            }
+            Ports::NotProbed(_) | Ports::Asked => {}
+        }
     }
 
     /// Counts that a target of which `before` was known is now known to be `after`. What was never leased counts as pending.

@@ -2,6 +2,7 @@
 
 use crate::passes::{History, Loss, walk};
 use crate::progress::Progress;
+use crate::stages::Ports;
 use crate::store::{CohortRecord, LeaseRecord, ScanRecord, Store, StoreError};
 use protocol::covers;
 use protocol::id::ScanId;
@@ -47,7 +48,7 @@ impl Resumed {
             opened,
             gaps: Vec::new(),
             leases: Vec::new(),
-            progress: Progress::new(plan.len()),
+            progress: Progress::of(&plan),
             loss: Loss::default(),
         };
         for number in (0..opened).filter_map(|position| plan.cohort_at(position)) {
@@ -71,22 +72,31 @@ impl Resumed {
         number: u64,
         open: Option<CohortRecord>,
     ) -> Result<(), StoreError> {
-        let len = plan.cohort_len(number).unwrap_or(0);
+        let Some(cohort) = plan.cohort(number) else { return Ok(()) };
+        let (len, staged) = (cohort.len(), cohort.slots().discover());
+        let ports = if open.is_none() { Ports::of_cohort(store, self.record.id, &cohort)? } else { None };
+        // In stages, ports of hosts that are not up are nothing that a pass could fill.
+        let asked = |index: u32| match &ports {
+            Some(ports) if index >= cohort.hosts() => {
+                cohort.host_at(index).is_some_and(|rank| ports.get(rank as usize) == Some(&Ports::Asked))
+            }
+            _ => true,
+        };
         let (mut steps, mut gap, mut last_pass) = (Vec::new(), false, 1);
         for lo in (0..len).step_by(SHARD_TARGETS_MAX as usize) {
             let indices = lo..len.min(lo + SHARD_TARGETS_MAX);
             walk(store, self.record.id, number, indices.clone(), |index, before, after| {
-                self.progress.count(before, after);
+                self.progress.count_in(&cohort, index, before, after);
                 if open.is_none() {
                     self.loss.count(before, after.outcome);
                 }
-                if open.is_some() && matters(before, after) {
+                if open.is_some() && (staged || matters(before, after)) {
                     steps.push((index, before, after));
                 }
             })?;
             if open.is_none() {
-                gap |=
-                    History::of(store, self.record.id, number, indices)?.iter().any(|history| is_gap(history.outcome));
+                let known = History::of(store, self.record.id, number, indices.clone())?;
+                gap |= indices.zip(known).any(|(index, history)| is_gap(history.outcome) && asked(index));
             }
         }
         match open {

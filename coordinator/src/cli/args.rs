@@ -32,6 +32,7 @@ Examples:
   portsweep -f tcp -f ping -ip 127.0.0.1 -w FILE the same, with a JSON result
   portsweep -p 1433 192.0.2.0/24                 one port of a network
   portsweep -sn 192.0.2.11-192.0.2.40            who is there?
+  portsweep --discover -p- 192.0.2.0/24          all ports of who is there
   portsweep -p- -w - 192.0.2.11 | jq .summary    all ports, as JSON in a pipe
   portsweep -iL FILE --exclude 192.0.2.13        targets from a file
 
@@ -105,6 +106,9 @@ pub(super) struct Args {
     /// Leave ping out
     #[arg(long = "Pn", help_heading = "Probes")]
     pub(super) no_ping: bool,
+    /// Ask ports only of addresses that answer ping [default: of every address]
+    #[arg(long, help_heading = "Probes")]
+    pub(super) discover: bool,
 
     /// How long a probe waits, 1ms to 10s [default: 900ms]
     #[arg(long, value_name = "TIME", help_heading = "Pace", value_parser = timeout)]

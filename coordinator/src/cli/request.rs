@@ -41,6 +41,7 @@ pub struct ScanRequest {
     typed_exclude: Vec<String>,
     names: BTreeMap<IpAddr, Vec<String>>,
     ping: bool,
+    discover: bool,
     ports: PortSet,
     timeout: Option<Duration>,
     passes: Option<u8>,
@@ -106,6 +107,7 @@ impl ScanRequest {
             typed_exclude,
             names: reader.found,
             ping,
+            discover: args.discover,
             ports,
             timeout,
             passes: args.passes,
@@ -165,7 +167,13 @@ impl ScanRequest {
         self.ping
     }
 
-    /// The TCP ports that are asked of every address; empty if only `ping` is.
+    /// Whether ports are asked only of addresses that answer `ping`. Then `ping` and ports are asked.
+    #[must_use]
+    pub fn discover(&self) -> bool {
+        self.discover
+    }
+
+    /// The TCP ports that are asked of every address, or of those that are up; empty if only `ping` is asked.
     #[must_use]
     pub fn ports(&self) -> &PortSet {
         &self.ports
@@ -264,7 +272,7 @@ impl ScanRequest {
     }
 }
 
-/// Whether `ping` and `tcp` are asked. Both if nothing says so; `-f`, `-sn` and `-sT` add, `-Pn` removes `ping`.
+/// Whether `ping` and `tcp` are asked. Both if nothing says so; `-f`, `-sn` and `-sT` add, `-Pn` removes `ping`, `--discover` needs it.
 fn kinds(args: &Args, presets: Presets<'_>) -> Result<(bool, bool), CliError> {
     let (mut ping, mut tcp) = (args.ping, args.tcp);
     let preset = presets.listed("kinds");
@@ -279,6 +287,9 @@ fn kinds(args: &Args, presets: Presets<'_>) -> Result<(bool, bool), CliError> {
     if args.no_ping && ping {
         return Err(CliError::PingAndNoPing(if args.ping { "-sn" } else { "-f ping" }));
     }
+    if args.no_ping && args.discover {
+        return Err(CliError::PingAndNoPing("--discover"));
+    }
     if !ping && !tcp {
         (ping, tcp) = (!args.no_ping, true);
     }
@@ -288,12 +299,13 @@ fn kinds(args: &Args, presets: Presets<'_>) -> Result<(bool, bool), CliError> {
             ("-F", args.fast),
             ("--top-ports", args.top_ports.is_some()),
             ("--exclude-ports", !args.exclude_ports.is_empty()),
+            ("--discover", args.discover),
         ];
         if let Some((option, _)) = port_options.into_iter().find(|(_, is_typed)| *is_typed) {
             return Err(CliError::PortsWithoutTcp(option));
         }
     }
-    Ok((ping, tcp))
+    Ok((ping || args.discover, tcp))
 }
 
 fn ports(args: &Args, presets: Presets<'_>) -> Result<PortSet, CliError> {

@@ -107,6 +107,23 @@ fn kinds_are_separate_questions() {
 }
 
 #[test]
+fn ports_can_be_gated_on_life() {
+    for line in
+        ["--discover -p 80 192.0.2.1", "--discover -f tcp -p 80 192.0.2.1", "--discover -sn -sT -p 80 192.0.2.1"]
+    {
+        let request = scan(line);
+        assert!(request.discover() && request.ping() && request.ports().len() == 1, "{line}");
+    }
+    assert!(!scan("-p 80 192.0.2.1").discover());
+    let no_ping = "-Pn leaves ping out, and --discover asks for it: drop one of them";
+    assert_eq!(refused("--discover -Pn 192.0.2.1"), no_ping);
+    assert_eq!(refused("--discover -Pn -f tcp 192.0.2.1"), no_ping);
+    let no_tcp = "--discover is for tcp, and only ping is asked for: add -f tcp, or drop --discover";
+    assert_eq!(refused("--discover -sn 192.0.2.1"), no_tcp);
+    assert_eq!(refused("--discover -f ping 192.0.2.1"), no_tcp);
+}
+
+#[test]
 fn ports_are_nmaps() {
     let ports = |options: &str| scan(&format!("{options} 192.0.2.1")).ports().to_string();
     assert_eq!(ports("-p-"), "1-65535");

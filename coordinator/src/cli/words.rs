@@ -57,7 +57,6 @@ const WITH_VALUE: &[&str] = &[
 
 /// What will be offered and is not yet: never passed over.
 const NOT_YET: &[(&str, &str)] = &[
-    ("--discover", "every port of every address is tried"),
     ("-oX", "use -w FILE for JSON"),
     ("-oG", "use -w FILE for JSON, or a pipe for lines"),
     ("-oN", "use -w FILE for JSON"),
@@ -345,7 +344,7 @@ mod tests {
         ] {
             assert!(refused(word).contains("is not available: "), "{word}");
         }
-        for word in ["--discover", "-oX", "-oG", "login", "serve"] {
+        for word in ["-oX", "-oG", "login", "serve"] {
             assert!(refused(word).contains("is not available yet: "), "{word}");
         }
     }

@@ -37,6 +37,9 @@ pub fn write(out: &mut dyn Write, request: &ScanRequest) -> io::Result<()> {
     }
     let kinds: Vec<_> = request.kinds().iter().map(ToString::to_string).collect();
     write_list(out, "Probes:    ", &kinds)?;
+    if request.discover() {
+        writeln!(out, "Stages:    ping everywhere, then ports where it is answered: fewer targets")?;
+    }
     if !request.ports().is_empty() {
         let ranges = request.ports().ranges().map(|(low, high)| match low == high {
             true => low.to_string(),
@@ -98,6 +101,12 @@ mod tests {
              Ports:     22, 80-90\n\
              Nothing was sent.\n"
         );
+    }
+
+    #[test]
+    fn stages_are_said() {
+        assert!(text("--dry-run --discover -p 22 192.0.2.0/29").contains("\nStages:    ping everywhere, then ports"));
+        assert!(!text("--dry-run -p 22 192.0.2.0/29").contains("Stages"));
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct ScanFacts {
     pub ports: String,
     /// The probe kinds.
     pub kinds: Vec<ProbeKind>,
+    /// Whether ports were asked only of addresses that `ping` found up.
+    pub discover: bool,
     /// The budget in probes per second; `None` where only windows and caps limit.
     pub rate: Option<f64>,
     /// What the order is made from, at most [`SEED_MAX`].

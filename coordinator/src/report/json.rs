@@ -49,6 +49,9 @@ fn write_scan(layout: &mut Layout<'_>, facts: &ScanFacts) -> io::Result<()> {
     layout.member("exclude", &facts.exclude)?;
     layout.member("ports", &facts.ports)?;
     layout.member("kinds", &kinds)?;
+    if facts.discover {
+        layout.member("discover", &true)?;
+    }
     layout.member("rate", &facts.rate)?;
     layout.member("seed", &facts.seed)?;
     layout.member("plan", &facts.plan)?;

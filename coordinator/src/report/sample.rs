@@ -35,6 +35,7 @@ pub(super) fn facts(rows: &[Host], kinds: &[ProbeKind]) -> ScanFacts {
         exclude: vec![],
         ports: if kinds.contains(&ProbeKind::Tcp) { "1-100,443,61234" } else { "" }.to_owned(),
         kinds: kinds.to_vec(),
+        discover: false,
         rate: None,
         seed: 1,
         plan: "c0ffee".repeat(10) + "cafe",

@@ -192,6 +192,7 @@ impl Follower {
         let finding = if self.account.kinds.contains(&ProbeKind::Tcp) { State::Open } else { State::Up };
         Counts {
             targets: progress.targets,
+            undiscovered: progress.undiscovered,
             settled: progress.settled(),
             found: progress.in_state(finding),
             not_probed: progress.in_state(State::NotProbed),

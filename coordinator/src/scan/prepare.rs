@@ -55,6 +55,7 @@ impl Prepared {
     pub(super) fn new(request: &ScanRequest, stored: &StoredRequest) -> anyhow::Result<Self> {
         let addresses = RankedRanges::try_from(request.targets())?;
         let slots = Slots::new(request.ping(), request.ports().clone());
+        let slots = if request.discover() { slots.in_stages() } else { slots };
         let seed = match request.seed() {
             Some(seed) => seed,
             None => random()? & crate::report::facts::SEED_MAX,

@@ -88,6 +88,7 @@ impl Account {
             exclude: self.request.exclude.clone(),
             ports: self.plan.slots().ports().to_string(),
             kinds: self.kinds.clone(),
+            discover: self.plan.slots().discover(),
             rate: self.rate,
             seed: self.plan.seed(),
             plan: self.plan.digest().to_string(),

@@ -76,6 +76,10 @@ impl World {
                 probe.target, probe.id.epoch
             ));
         }
+        let host = Target { slot: Slot::Ping, ..probe.target };
+        if self.plan.slots().discover() && probe.target != host && !self.truth(host).0.is_sign_of_life() {
+            self.broke(format!("O8: agent {agent} probes {}, a port of a host that is down", probe.target));
+        }
         if let Some(other) = self.in_flight.insert(probe.target, (agent, life, probe.id.epoch)) {
             let this = (agent, life, probe.id.epoch);
             self.broke(format!("O2: {} is in flight from {this:?} and from {other:?}", probe.target));

@@ -228,9 +228,13 @@ impl World {
 
     pub(super) fn record(&self) -> ScanRecord {
         let options = ProbeOptions::new(900, self.window);
+        let mut plan = PlanParts::from(&self.plan);
+        if self.bug == Some(Bug::StagesForgotten) {
+            plan.slots = Slots::new(true, plan.slots.ports().clone());
+        }
         ScanRecord {
             id: SCAN,
-            plan: PlanParts::from(&self.plan),
+            plan,
             options,
             rate: None,
             tries: self.faults.tries,

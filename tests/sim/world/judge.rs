@@ -8,16 +8,21 @@ impl World {
         if self.finished != Some(ScanStatus::Done) {
             self.broke(format!("O6: the scan ended as {:?}", self.finished));
         }
-        let mut judged = 0;
+        let (mut judged, mut expected, mut not_probed) = (0, 0, 0);
         for number in 0..self.plan.cohorts() {
             let hosts = rows::of_cohort(&*self.store, SCAN, &self.plan, number).map_err(|error| error.to_string())?;
             for host in hosts {
                 judged += host.targets();
-                self.judge_host(&host);
+                not_probed += host.not_probed();
+                expected += self.judge_host(&host);
             }
         }
-        if judged != self.plan.len() {
-            self.broke(format!("O4: {judged} targets in the result, {} in the plan", self.plan.len()));
+        if judged != expected {
+            self.broke(format!("O4: {judged} targets in the result, {expected} in the plan"));
+        }
+        let progress = Resumed::load(&*self.store, SCAN).map_err(|error| error.to_string())?.progress;
+        if (progress.targets, progress.probed()) != (judged, judged - not_probed) {
+            self.broke(format!("O9: {judged} targets in the rows, {not_probed} not probed, and {progress:?}"));
         }
         if let Some(counters) = self.coordinator.as_ref().map(Coordinator::counters) {
             self.reached.fenced_or_duplicate += counters.fenced + counters.duplicate;
@@ -26,19 +31,17 @@ impl World {
         let (sent, log) = (self.sent.values().sum(), self.log);
         match self.broken {
             Some(broken) => Err(broken),
-            None => Ok(Ran { reached: self.reached, targets: self.plan.len(), sent, missed: self.missed, log }),
+            None => Ok(Ran { reached: self.reached, targets: expected, sent, missed: self.missed, log }),
         }
     }
 
-    pub(super) fn judge_host(&mut self, host: &coordinator_core::host::Host) {
-        let slots: Vec<_> = self
-            .plan
-            .slots()
-            .ports()
-            .iter()
-            .map(Slot::Tcp)
-            .chain(self.plan.slots().ping().then_some(Slot::Ping))
-            .collect();
+    /// How many targets the host has. In stages, one that was found down has no other than its ping.
+    pub(super) fn judge_host(&mut self, host: &coordinator_core::host::Host) -> u64 {
+        let asked = self.plan.slots();
+        let is_up = host.ping.is_some_and(|ping| ping.outcome.is_sign_of_life());
+        let ports = asked.ports().iter().map(Slot::Tcp).filter(|_| is_up || !asked.discover());
+        let slots: Vec<_> = ports.chain(asked.ping().then_some(Slot::Ping)).collect();
+        let targets = slots.len() as u64;
         let mut expected: BTreeMap<Outcome, i64> = BTreeMap::new();
         let mut open = Vec::new();
         for slot in slots {
@@ -59,12 +62,13 @@ impl World {
         let missing: i64 = expected.values().filter(|count| **count > 0).sum();
         let only_silence = expected.iter().all(|(outcome, count)| *count >= 0 || outcome.is_silence());
         let is_open = host.open.iter().all(|found| open.contains(&found.port));
-        if !only_silence || !is_open || host.targets() != u64::from(self.plan.slots().len()) {
+        if !only_silence || !is_open || host.targets() != targets {
             self.broke(format!("O4: {host:?} differs from the truth by {expected:?}"));
         }
         if missing > 0 && self.faults.loss_percent == 0 {
             self.broke(format!("O4: without loss, {} is found silent where it answers: {expected:?}", host.address));
         }
         self.missed += missing as u64;
+        targets
     }
 }

@@ -8,6 +8,8 @@
 //! - O5: the store's audit passes at every crash and at the end.
 //! - O6: once the faults end, the scan finishes.
 //! - O7: nobody asks to be woken in the past.
+//! - O8: in stages, no port of a host that is down is probed.
+//! - O9: progress, read from the store, is the sum of the rows.
 
 mod agents;
 mod coordinator;
@@ -244,8 +246,9 @@ impl World {
             addresses.insert(IpAddr::V4(Ipv4Addr::from(0xc000_0200 + host)));
         }
         let addresses = RankedRanges::try_from(&addresses).map_err(|error| error.to_string())?;
-        let plan = Plan::new(addresses, Slots::new(random.chance(50), (1..=ports).collect()), seed)
-            .map_err(|error| error.to_string())?;
+        let slots = Slots::new(random.chance(50) || faults.discover, (1..=ports).collect());
+        let slots = if faults.discover { slots.in_stages() } else { slots };
+        let plan = Plan::new(addresses, slots, seed).map_err(|error| error.to_string())?;
         let ttl = faults.ttl;
         let settings = Settings { ttl, renew_every: ttl / 4, silent_after: ttl.mul_f64(0.6), ..Settings::default() };
         settings.check(Duration::from_millis(900)).map_err(|error| error.to_string())?;

@@ -1,7 +1,8 @@
 //! A cohort that is worked on: its pass, what of it was leased, and what the next pass covers.
 //!
 //! first pass → rest → begin → later pass → rest → … → closing. A later pass is prepared in steps: a survey tells what became of a run
-//! of targets, the policy of [`passes`](crate::passes) which of them are tried again, and these become pieces to be leased.
+//! of targets, the policy of [`passes`](crate::passes) which of them are tried again, and these become pieces to be leased. In stages
+//! (see [`stages`](crate::stages)) the first pass ends with the pings, and ports of live hosts are what later passes find never tried.
 
 use crate::cutting::{Left, OpenCohort};
 use crate::passes::{ALWAYS_AGAIN, History, Loss, Policy};
@@ -76,6 +77,8 @@ pub(super) struct Open {
     unsettled: u64,
     /// What was measured of the loss here, until the scan took it: once its second pass is through, or it has none.
     loss: Option<Loss>,
+    /// The same of ports in stages, a pass later: their first tries must not be counted without their second.
+    port_loss: Option<Loss>,
     /// Whether this pass settled anything, and whether the last did.
     settles: bool,
     settled: bool,
@@ -93,6 +96,7 @@ impl Open {
             alive,
             unsettled: 0,
             loss: Some(Loss::default()),
+            port_loss: Some(Loss::default()),
             settles: false,
             settled: true,
         }
@@ -109,13 +113,32 @@ impl Open {
 
     /// One that was closed and is opened again, for the pass after `pass`.
     pub(super) fn reopened(cohort: Arc<Cohort>, pass: u8) -> Self {
-        Self { pass, phase: Phase::Resting { until: Time::ZERO }, unsettled: 1, loss: None, ..Self::new(cohort) }
+        // How many targets are unsettled was not counted: a pass that covers none ends it.
+        let unsettled = u64::from(u32::MAX);
+        let phase = Phase::Resting { until: Time::ZERO };
+        Self { pass, phase, unsettled, loss: None, port_loss: None, ..Self::new(cohort) }
+    }
+
+    fn is_staged(&self) -> bool {
+        self.cohort.slots().discover()
+    }
+
+    /// True for a port in stages.
+    fn is_staged_port(&self, index: u32) -> bool {
+        self.is_staged() && index >= self.cohort.hosts()
+    }
+
+    /// The index after the last that can be a target by now.
+    fn end(&self) -> u32 {
+        if self.is_staged() && !self.alive.contains(&true) { self.cohort.hosts() } else { self.cohort.len() }
     }
 
     /// As the cutter sees it; `None` while it has nothing to be cut.
     pub(super) fn seen_as(&self, number: u64) -> Option<OpenCohort> {
         let left = match &self.phase {
-            Phase::First { frontier } if *frontier < self.cohort.len() => Left::Whole(*frontier..self.cohort.len()),
+            Phase::First { frontier } if *frontier < self.cohort.first_pass_len() => {
+                Left::Whole(*frontier..self.cohort.first_pass_len())
+            }
             Phase::Later { prepared, .. } if !prepared.is_empty() => {
                 Left::Prepared(prepared.iter().map(|piece| (piece.shard, piece.covered())).collect())
             }
@@ -150,27 +173,40 @@ impl Open {
 
     /// A target was found to be something, in this pass.
     pub(super) fn found(&mut self, index: u32, before: History, after: History, now: Outcome) {
-        let unsettled = |history: History| history != History::PENDING && may_be_tried_again(history.outcome);
+        // In stages a port is leased only once its host is up, and was counted when that was found.
+        let unsettled = |history: History| match history {
+            History::PENDING => self.is_staged_port(index),
+            known => may_be_tried_again(known.outcome),
+        };
         self.unsettled = (self.unsettled + u64::from(unsettled(after))).saturating_sub(u64::from(unsettled(before)));
         self.settles |= now.is_probed();
-        if let Some(loss) = &mut self.loss {
+        let loss = if self.is_staged_port(index) { &mut self.port_loss } else { &mut self.loss };
+        if let Some(loss) = loss {
             loss.count(before, now);
         }
-        if now.is_sign_of_life()
-            && let Some(alive) = self.cohort.host_at(index).and_then(|host| self.alive.get_mut(host as usize))
-        {
-            *alive = true;
+        if now.is_sign_of_life() && self.lives(index) && self.is_staged() {
+            self.unsettled += u64::from(self.cohort.slots().len() - 1);
         }
+    }
+
+    /// The host at `index` gave a sign of life. True if it is the first.
+    fn lives(&mut self, index: u32) -> bool {
+        let host = self.cohort.host_at(index).and_then(|host| self.alive.get_mut(host as usize));
+        host.is_some_and(|alive| !std::mem::replace(alive, true))
     }
 
     /// What was measured of the loss here, once, as soon as it says something: the second pass is through, or there is none.
     pub(super) fn take_loss(&mut self) -> Option<Loss> {
-        let measured = match self.phase {
-            Phase::Closing => true,
-            Phase::Resting { .. } | Phase::Beginning => self.pass >= 2,
-            Phase::First { .. } | Phase::Later { .. } => self.pass > 2,
+        let through = match self.phase {
+            Phase::Closing => u8::MAX,
+            Phase::Resting { .. } | Phase::Beginning => self.pass,
+            Phase::First { .. } | Phase::Later { .. } => self.pass - 1,
         };
-        if measured { self.loss.take() } else { None }
+        let loss = if through >= 2 { self.loss.take() } else { None };
+        let port_loss = if through >= 3 { self.port_loss.take() } else { None };
+        let mut measured = loss.or(port_loss)?;
+        measured.add(port_loss.filter(|_| loss.is_some()).unwrap_or_default());
+        Some(measured)
     }
 
     /// When it goes on by itself.
@@ -183,12 +219,12 @@ impl Open {
 
     /// What it needs now, which is then on its way.
     pub(super) fn need(&mut self, now: Time, rest: std::time::Duration) -> Option<Need> {
-        let len = self.cohort.len();
+        let (first, end) = (self.cohort.first_pass_len(), self.end());
         let through = self.leased == 0
             && match &self.phase {
-                Phase::First { frontier } => *frontier == len,
+                Phase::First { frontier } => *frontier == first,
                 Phase::Later { surveyed, surveying, prepared, .. } => {
-                    *surveyed == len && !surveying && prepared.is_empty()
+                    *surveyed >= end && !surveying && prepared.is_empty()
                 }
                 Phase::Resting { .. } | Phase::Beginning | Phase::Closing => false,
             };
@@ -207,10 +243,10 @@ impl Open {
                 Some(Need::BeginPass(self.pass + 1))
             }
             Phase::Later { surveyed, surveying, prepared, .. }
-                if !*surveying && *surveyed < len && prepared.len() < PREPARED_MAX =>
+                if !*surveying && *surveyed < end && prepared.len() < PREPARED_MAX =>
             {
                 *surveying = true;
-                Some(Need::Survey(*surveyed..len.min(surveyed.saturating_add(SHARD_TARGETS_MAX))))
+                Some(Need::Survey(*surveyed..end.min(surveyed.saturating_add(SHARD_TARGETS_MAX))))
             }
             _ => None,
         }
@@ -226,12 +262,21 @@ impl Open {
     pub(super) fn surveyed(&mut self, indices: Range<u32>, histories: &[History], policy: Policy) {
         let policy = Policy { settled_anything: self.settled, ..policy };
         let hosts = self.cohort.hosts();
+        if self.is_staged() {
+            // Of a cohort that was opened again nothing else tells who is up.
+            for (index, _) in indices.clone().zip(histories).filter(|(_, history)| history.outcome.is_sign_of_life()) {
+                self.lives(index);
+            }
+        }
         let again: Vec<(u32, History)> = indices
             .clone()
             .zip(histories.iter().copied())
             .filter(|(index, history)| {
                 let alive =
                     self.cohort.host_at(*index).is_some_and(|host| self.alive.get(host as usize) == Some(&true));
+                if self.is_staged_port(*index) && (!alive || *history == History::PENDING) {
+                    return alive;
+                }
                 may_be_tried_again(history.outcome)
                     && history.is_tried_again(index / hosts < ALWAYS_AGAIN, alive, &policy)
             })

@@ -43,7 +43,7 @@ impl Scan {
     /// A new scan. `None` if the record's plan is none.
     pub(super) fn new(record: &ScanRecord) -> Option<Self> {
         let plan = Plan::try_from(record.plan.clone()).ok()?;
-        let progress = Progress::new(plan.len());
+        let progress = Progress::of(&plan);
         Some(Self {
             plan,
             options: record.options,
@@ -148,7 +148,7 @@ impl Scan {
             let number = plan.cohort_at(*opened)?;
             let cohort = Arc::new(plan.cohort(number)?);
             *opened += 1;
-            let len = cohort.len();
+            let len = cohort.first_pass_len();
             new.push((number, Open::new(cohort)));
             Some((number, len))
         });
@@ -180,7 +180,7 @@ impl Scan {
         for ((index, before), &outcome) in leased.targets().zip(outcomes) {
             let now = History { outcome, tries: u8::from(outcome.is_probed()), agent: 0, rtt_us: None };
             let after = before.then(now);
-            self.progress.count(before, after);
+            self.progress.count_in(&open.cohort, index, before, after);
             open.found(index, before, after, outcome);
         }
     }

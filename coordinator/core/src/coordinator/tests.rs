@@ -11,6 +11,8 @@ use protocol::range_set::{AddressSet, RankedRanges};
 use protocol::version::{SPOKEN, VersionRange};
 use std::time::Duration;
 
+mod staged;
+
 const SCAN: ScanId = ScanId::from_bytes([3; 16]);
 
 struct World {
@@ -25,10 +27,15 @@ struct World {
 impl World {
     /// One host, ten ports.
     fn new() -> Self {
+        Self::of(&["192.0.2.1"], Slots::new(false, (1..=10).collect()))
+    }
+
+    fn of(hosts: &[&str], slots: Slots) -> Self {
         let mut addresses = AddressSet::new();
-        addresses.insert("192.0.2.1".parse().unwrap());
-        let plan =
-            Plan::new(RankedRanges::try_from(&addresses).unwrap(), Slots::new(false, (1..=10).collect()), 1).unwrap();
+        for host in hosts {
+            addresses.insert(host.parse().unwrap());
+        }
+        let plan = Plan::new(RankedRanges::try_from(&addresses).unwrap(), slots, 1).unwrap();
         let record = ScanRecord {
             id: SCAN,
             plan: PlanParts::from(&plan),

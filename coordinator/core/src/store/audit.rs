@@ -1,8 +1,10 @@
 //! The proof of the store's invariants, on what is stored.
 
 use super::{CohortRecord, Shard, Store, StoreError};
+use crate::passes::History;
+use crate::stages::Ports;
 use protocol::id::{Epoch, ScanId};
-use protocol::plan::Plan;
+use protocol::plan::{Cohort, Plan, SHARD_TARGETS_MAX};
 use protocol::{chunk, covers};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +37,10 @@ pub(super) fn prove<S: Store + ?Sized>(store: &S, scan: ScanId) -> Result<(), St
             }
             covered.push((stored.shard, stored.covers));
         }
-        tile(number, len, covered, open.get(&number).copied())?;
+        if let Some(cohort) = plan.cohort(number).filter(|cohort| cohort.slots().discover()) {
+            staged(store, scan, &cohort, &covered, open.contains_key(&number))?;
+        }
+        tile(number, plan.first_pass_len(number).unwrap_or(0), len, covered, open.get(&number).copied())?;
     }
     match leased.keys().next() {
         Some(number) => Err(broken("I4", format!("cohort {number} has leases and was not opened"))),
@@ -50,14 +55,54 @@ fn once(epochs: &mut BTreeSet<Epoch>, epoch: Epoch) -> Result<(), StoreError> {
     if epochs.insert(epoch) { Ok(()) } else { Err(broken("I1", format!("epoch {epoch} was given twice"))) }
 }
 
-fn tile(number: u64, len: u32, mut covered: Vec<Covered>, open: Option<CohortRecord>) -> Result<(), StoreError> {
+/// I6.
+fn staged<S: Store + ?Sized>(
+    store: &S,
+    scan: ScanId,
+    cohort: &Cohort,
+    covered: &[Covered],
+    is_open: bool,
+) -> Result<(), StoreError> {
+    let ports = Ports::of_cohort(store, scan, cohort)?.unwrap_or_default();
+    let is_up = |index| cohort.host_at(index).and_then(|rank| ports.get(rank as usize)) == Some(&Ports::Asked);
+    let wrong = |index: u32, what: &str| {
+        Err(broken("I6", format!("cohort {}, index {index}: a port of a host that is {what}", cohort.number())))
+    };
+    for (shard, covers) in covered {
+        let mut leased = covers::indices(covers, shard.lo, shard.hi).filter(|&index| index >= cohort.hosts());
+        if let Some(index) = leased.find(|&index| !is_up(index)) {
+            return wrong(index, "not known to be up was leased");
+        }
+    }
+    for lo in (cohort.hosts()..cohort.len()).step_by(SHARD_TARGETS_MAX as usize).filter(|_| !is_open) {
+        let indices = lo..cohort.len().min(lo + SHARD_TARGETS_MAX);
+        let known = History::of(store, scan, cohort.number(), indices.clone())?;
+        let mut left = indices.zip(known).filter(|(_, history)| *history == History::PENDING);
+        if let Some((index, _)) = left.find(|&(index, _)| is_up(index)) {
+            return wrong(index, "up was never leased");
+        }
+    }
+    Ok(())
+}
+
+/// `first_len` is what the first pass covers.
+fn tile(
+    number: u64,
+    first_len: u32,
+    len: u32,
+    mut covered: Vec<Covered>,
+    open: Option<CohortRecord>,
+) -> Result<(), StoreError> {
     covered.sort();
     let (pass, frontier) = open.map_or((u8::MAX, len), |record| (record.pass, record.frontier));
     let (mut at, mut end) = (1, 0);
     for (shard, covers) in &covered {
         if shard.pass != at {
-            if at == 1 && end != len {
-                return Err(broken("I4", format!("cohort {number}: pass {} began at {end} of {len}", shard.pass)));
+            if at == 1 && end != first_len {
+                return Err(broken(
+                    "I4",
+                    format!("cohort {number}: pass {} began at {end} of {first_len}", shard.pass),
+                ));
             }
             (at, end) = (shard.pass, 0);
         }
@@ -71,7 +116,7 @@ fn tile(number: u64, len: u32, mut covered: Vec<Covered>, open: Option<CohortRec
         }
         end = shard.hi;
     }
-    let expected = if pass == 1 { frontier } else { len };
+    let expected = if pass == 1 { frontier } else { first_len };
     let first = covered.iter().rev().find(|(shard, _)| shard.pass == 1).map_or(0, |(shard, _)| shard.hi);
     if first != expected {
         return Err(broken("I4", format!("cohort {number}: the first pass ends at {first}, not {expected}")));

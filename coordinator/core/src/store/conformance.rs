@@ -21,6 +21,7 @@ pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
     a_returned_shard_keeps_its_epoch_until_it_is_leased_again(&mut *make());
     a_cohort_closes_when_it_is_through(&mut *make());
     a_later_pass_covers_what_it_says(&mut *make());
+    ports_in_stages_are_leased_once_their_host_is_up(&mut *make());
     the_audit_finds_what_is_wrong(&mut *make());
     a_group_is_whole_but_for_what_failed_in_it(&mut *make());
 }
@@ -191,6 +192,39 @@ fn a_later_pass_covers_what_it_says(store: &mut dyn Store) {
     store.begin_pass(SCAN, cohort, 3).expect("opened again");
     assert_eq!(store.cohorts(SCAN).expect("cohorts").0, [CohortRecord { number: cohort, pass: 3, frontier: 0 }]);
     store.audit(SCAN).expect("the invariants hold");
+}
+
+fn ports_in_stages_are_leased_once_their_host_is_up(store: &mut dyn Store) {
+    let slots = Slots::new(true, (1..=10).collect()).in_stages();
+    let scan = ScanRecord { plan: PlanParts { slots, ..example().plan }, ..example() };
+    store.create_scan(&scan).expect("a new scan");
+    assert_eq!(store.scans().expect("scans"), [scan]);
+    let broken = |store: &dyn Store| match store.audit(SCAN) {
+        Err(StoreError::Broken { invariant, .. }) => Some(invariant),
+        _ => None,
+    };
+    let (up, down) = (cohort_at(0), cohort_at(1));
+    let port = store.lease(&order(vec![frontier(shard(up, 0, 2))]));
+    assert!(matches!(port, Err(StoreError::Conflict(_))), "the first pass is ping alone: {port:?}");
+    let pings = store.lease(&order(vec![frontier(shard(up, 0, 1)), frontier(shard(down, 0, 1))])).expect("leases");
+    assert!(store.begin_pass(SCAN, up, 2).is_err(), "it is leased");
+    for (epoch, outcome) in pings.into_iter().zip([Outcome::UP, Outcome::DOWN]) {
+        assert_eq!(store.commit(&commit(epoch, &[outcome])).expect("a commit"), Committed::Applied);
+    }
+    store.close_cohort(SCAN, down).expect("through: its ports are no targets");
+    store.audit(SCAN).expect("the invariants hold");
+    store.close_cohort(SCAN, up).expect("through, as far as a store knows");
+    assert_eq!(broken(store), Some("I6"), "its ports were never leased");
+    store.begin_pass(SCAN, up, 2).expect("opened again");
+    let ports = |cohort| frontier(Shard { pass: 2, ..shard(cohort, 1, 11) });
+    let epoch = store.lease(&order(vec![ports(up)])).expect("a lease")[0];
+    store.audit(SCAN).expect("the invariants hold");
+    store.commit(&commit(epoch, &[Outcome::CLOSED; 10])).expect("a commit");
+    store.close_cohort(SCAN, up).expect("through");
+    store.audit(SCAN).expect("the invariants hold");
+    store.begin_pass(SCAN, down, 2).expect("opened again");
+    store.lease(&order(vec![ports(down)])).expect("a lease");
+    assert_eq!(broken(store), Some("I6"), "its host is down");
 }
 
 fn the_audit_finds_what_is_wrong(store: &mut dyn Store) {

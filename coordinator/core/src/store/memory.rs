@@ -65,7 +65,11 @@ impl Stored {
                 if opens && self.plan.cohort_at(self.opened) != Some(shard.cohort) {
                     return Err(conflict());
                 }
-                let len = self.plan.cohort_len(shard.cohort).ok_or_else(conflict)?;
+                let len = match shard.pass {
+                    1 => self.plan.first_pass_len(shard.cohort),
+                    _ => self.plan.cohort_len(shard.cohort),
+                };
+                let len = len.ok_or_else(conflict)?;
                 let fits = shard.lo < shard.hi && shard.hi <= len && protocol::covers::fits(covers, shard.lo, shard.hi);
                 let new = CohortRecord { number: shard.cohort, pass: 1, frontier: 0 };
                 let record = self.open.entry(shard.cohort).or_insert(new);
@@ -87,7 +91,7 @@ impl Stored {
             return broken(format!("cohort {cohort} has leases"));
         }
         match self.open.get(&cohort) {
-            Some(record) if record.pass == 1 && Some(record.frontier) != self.plan.cohort_len(cohort) => {
+            Some(record) if record.pass == 1 && Some(record.frontier) != self.plan.first_pass_len(cohort) => {
                 broken(format!("cohort {cohort} is not through"))
             }
             Some(_) => Ok(()),

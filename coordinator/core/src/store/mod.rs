@@ -7,9 +7,10 @@
 //! - I1: epochs rise: no two leases of a store ever had the same.
 //! - I2: a report is taken at most once, and only while its epoch is live.
 //! - I3: chunks and lease rows of one pass of a cohort are disjoint.
-//! - I4: those of the first pass tile `0..frontier`, for a closed cohort or in a later pass `0..len`; those of a later pass lie below
-//!   its frontier.
+//! - I4: those of the first pass tile `0..frontier`, for a closed cohort or in a later pass all that a first pass covers (`0..len`, or in
+//!   stages the pings); those of a later pass lie below its frontier.
 //! - I5: every finding lies in exactly one chunk, on a target that the chunk says was found open or up.
+//! - I6: in stages, chunks and lease rows cover ports only of hosts that a chunk says are up; of a closed cohort all of those.
 
 pub mod conformance;
 pub mod memory;

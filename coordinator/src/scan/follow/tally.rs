@@ -12,6 +12,8 @@ const AVERAGED_OVER_S: f64 = 5.0;
 pub(super) struct Counts {
     /// How many targets it has.
     pub(super) targets: u64,
+    /// How many of these are ports of hosts that may turn out to be down: then they are none.
+    pub(super) undiscovered: u64,
     /// How many of them have an outcome, `not-probed` included.
     pub(super) settled: u64,
     /// Open ports, or live hosts where only `ping` is asked.
@@ -81,8 +83,9 @@ impl Tally {
 
     /// One line for whoever asks: `12,600 of 30,000 targets (42%), 31,204/s, 12 found, 3 not probed, 2 min 5 s left`.
     pub(super) fn status(&self) -> String {
-        let Counts { targets, settled, found, not_probed } = self.counts;
-        let mut parts = vec![format!("{} of {} targets ({})", number(settled), number(targets), self.percent())];
+        let Counts { targets, undiscovered, settled, found, not_probed } = self.counts;
+        let most = if undiscovered > 0 { "at most " } else { "" };
+        let mut parts = vec![format!("{} of {most}{} targets ({})", number(settled), number(targets), self.percent())];
         parts.push(self.rate());
         parts.push(format!("{} found", number(found)));
         if not_probed > 0 {
@@ -115,7 +118,8 @@ impl Tally {
         match self.remaining() {
             // Tenths of a second would only flicker.
             Some(left) => {
-                format!("{} left", duration(Duration::from_secs(left.as_secs().max(1))).replace(".0 s", " s"))
+                let most = if self.counts.undiscovered > 0 { "at most " } else { "" };
+                format!("{most}{} left", duration(Duration::from_secs(left.as_secs().max(1))).replace(".0 s", " s"))
             }
             None => String::new(),
         }
@@ -135,7 +139,7 @@ mod tests {
     }
 
     fn counts(settled: u64) -> Counts {
-        Counts { targets: 30_000, settled, found: 12, not_probed: 3 }
+        Counts { targets: 30_000, undiscovered: 0, settled, found: 12, not_probed: 3 }
     }
 
     #[test]
@@ -154,6 +158,17 @@ mod tests {
         }
         assert_eq!(tally.beside_bar(), "3%  100/s  12 found  3 not probed  4 min 50 s left");
         assert_eq!(tally.status(), "1,000 of 30,000 targets (3%), 100/s, 12 found, 3 not probed, 4 min 50 s left");
+    }
+
+    #[test]
+    fn while_hosts_may_turn_out_to_be_down_it_says_at_most() {
+        let mut tally = Tally::new(30_000, at(0));
+        tally.set(Counts { undiscovered: 20_000, ..counts(100) });
+        tally.measure(at(1_000));
+        assert_eq!(
+            tally.status(),
+            "100 of at most 30,000 targets (0%), 100/s, 12 found, 3 not probed, at most 4 min 59 s left"
+        );
     }
 
     #[test]

@@ -117,7 +117,11 @@ pub(super) fn take(connection: &Connection, known: &Known, cut: &Cut) -> Result<
                 connection.prepare_cached("UPDATE scan SET opened = opened + 1 WHERE key = ?")?.execute([known.key])?;
             }
             let record = open.unwrap_or(CohortRecord { number: shard.cohort, pass: 1, frontier: 0 });
-            let len = known.plan.cohort_len(shard.cohort).ok_or_else(conflict)?;
+            let len = match shard.pass {
+                1 => known.plan.first_pass_len(shard.cohort),
+                _ => known.plan.cohort_len(shard.cohort),
+            };
+            let len = len.ok_or_else(conflict)?;
             let fits = shard.lo < shard.hi && shard.hi <= len && covers::fits(covers, shard.lo, shard.hi);
             let follows = if record.pass == 1 { shard.lo == record.frontier } else { shard.lo >= record.frontier };
             if !fits || !follows || record.pass != shard.pass {
@@ -142,7 +146,7 @@ pub(super) fn check_through(connection: &Connection, known: &Known, cohort: u64)
         return broken(format!("cohort {cohort} has leases"));
     }
     match open_cohort(connection, known.key, cohort)? {
-        Some(record) if record.pass == 1 && Some(record.frontier) != known.plan.cohort_len(cohort) => {
+        Some(record) if record.pass == 1 && Some(record.frontier) != known.plan.first_pass_len(cohort) => {
             broken(format!("cohort {cohort} is not through"))
         }
         Some(_) => Ok(()),
