@@ -18,5 +18,6 @@ pub mod lease;
 pub mod pacer;
 pub mod packets;
 pub mod right;
+pub mod simulated;
 pub mod speed;
 pub mod unacknowledged;

@@ -1,4 +1,4 @@
-//! Simulated agents: each its own clock, its probes, crashes and stops; and what is true of a target.
+//! Simulated agents: each its own clock, its probes, crashes and stops. What is true of a target the simulated network says.
 
 use super::*;
 
@@ -77,19 +77,16 @@ impl World {
             ));
         }
         let host = Target { slot: Slot::Ping, ..probe.target };
-        if self.plan.slots().discover() && probe.target != host && !self.truth(host).0.is_sign_of_life() {
+        if self.plan.slots().discover() && probe.target != host && !self.network.expected(host).is_sign_of_life() {
             self.broke(format!("O8: agent {agent} probes {}, a port of a host that is down", probe.target));
         }
         if let Some(other) = self.in_flight.insert(probe.target, (agent, life, probe.id.epoch)) {
             let this = (agent, life, probe.id.epoch);
             self.broke(format!("O2: {} is in flight from {this:?} and from {other:?}", probe.target));
         }
-        *self.sent.entry(probe.target).or_default() += 1;
-        let lost = self.random.chance(self.faults.loss_percent);
-        let (outcome, rtt) = match (lost, self.truth(probe.target)) {
-            (true, (truth, _)) => (silence(truth), None),
-            (false, truth) => truth,
-        };
+        let tries = self.sent.entry(probe.target).or_default();
+        *tries += 1;
+        let (outcome, rtt) = self.network.answer(probe.target, *tries);
         self.after(rtt.unwrap_or(probe.timeout), Happening::Landed(probe.target));
         self.after(
             rtt.unwrap_or(probe.timeout),
@@ -100,28 +97,6 @@ impl World {
     pub(super) fn answer(&mut self, agent: usize, life: u64, settled: Settled) {
         if self.agents[agent].life == life {
             self.agent_gets(agent, AgentInput::Settled(vec![settled]));
-        }
-    }
-
-    /// What is true of a target, for ever: some hosts are silent, some answer, with a round-trip time each.
-    pub(super) fn truth(&self, target: Target) -> (Outcome, Option<Duration>) {
-        let IpAddr::V4(address) = target.address else {
-            return (Outcome::FILTERED, None);
-        };
-        let mut host = Random::new(self.truth_seed ^ u64::from(u32::from(address)));
-        let alive = host.chance(60);
-        let rtt = Some(host.millis(1, 400));
-        match target.slot {
-            Slot::Ping if alive => (Outcome::UP, rtt),
-            Slot::Ping => (Outcome::DOWN, None),
-            Slot::Tcp(port) => {
-                let mut port = Random::new(self.truth_seed ^ u64::from(u32::from(address)) << 16 ^ u64::from(port));
-                match (alive, port.within(0, 9)) {
-                    (true, 0..2) => (Outcome::OPEN, rtt),
-                    (true, 2..8) => (Outcome::CLOSED, rtt),
-                    _ => (Outcome::FILTERED, None),
-                }
-            }
         }
     }
 
@@ -176,13 +151,5 @@ impl World {
         self.reached.freezes_past_a_right += u64::from(length > self.settings.ttl);
         self.agents[agent].frozen_until = self.now + length;
         self.agents[agent].stopped_for += length.as_nanos() as u64;
-    }
-}
-
-/// What a target looks like whose question or answer was lost.
-pub(super) fn silence(truth: Outcome) -> Outcome {
-    match truth.state() {
-        State::Up | State::Down => Outcome::DOWN,
-        _ => Outcome::FILTERED,
     }
 }

@@ -22,6 +22,7 @@ pub use store::Which;
 use crate::faults::{Bug, Faults, Random};
 use agent_core::agent::{Agent, Identity, Input as AgentInput, Output as AgentOutput};
 use agent_core::attempt::{Probe, Settled};
+use agent_core::simulated::World as Network;
 use coordinator_core::coordinator::{Coordinator, Event, Input, Output, RequestId, SessionId};
 use coordinator_core::resume::Resumed;
 use coordinator_core::rows;
@@ -105,6 +106,8 @@ impl Reached {
 pub struct Ran {
     pub reached: Reached,
     pub targets: u64,
+    /// Of these, so many stay silent whatever is lost.
+    pub silent: u64,
     pub sent: u64,
     /// Targets that answer and were found silent: never without loss.
     pub missed: u64,
@@ -204,26 +207,80 @@ pub struct World {
     links: BTreeMap<SessionId, Link>,
     last_session: u64,
     plan: Plan,
-    truth_seed: u64,
-    /// Few probes in flight make a scan long enough that rights end within it.
+    network: Network,
     window: u32,
-    sent: BTreeMap<Target, u64>,
+    may_miss: bool,
+    sent: BTreeMap<Target, u32>,
     in_flight: BTreeMap<Target, (usize, u64, Epoch)>,
     announced: BTreeSet<Epoch>,
     finished: Option<ScanStatus>,
     reached: Reached,
     missed: u64,
+    silent: u64,
     log: u64,
     broken: Option<String>,
 }
 
-/// Runs one seed to its end.
+/// What is scanned, and what is there.
+pub struct Scene {
+    pub hosts: u32,
+    pub ports: u16,
+    pub ping: bool,
+    pub network: Network,
+    /// Probes in flight. Few make a scan long enough that rights end within it.
+    pub window: u32,
+    /// Whether its ports are asked only of those that are up.
+    pub discover: bool,
+    /// Whether what answers late may be missed: it is the point of the scene.
+    pub may_miss: bool,
+}
+
+impl Scene {
+    /// Six hosts in ten live, their ports are open, silent and closed, round trips take up to 400 ms, and as much is lost as the faults say.
+    fn drawn(random: &mut Random, faults: &Faults) -> Self {
+        let (hosts, ports) = (random.within(1, 200) as u32, random.within(1, 12) as u16);
+        let ping = random.chance(50) || faults.discover;
+        let network = Network::new(random.next())
+            .alive_ppm(600_000)
+            .ports_ppm(200_000, 200_000)
+            .rtt(Duration::from_millis(1), Duration::from_millis(400))
+            .loss_ppm(faults.loss_percent as u32 * 10_000);
+        let window = random.within(2, 64) as u32;
+        Self { hosts, ports, ping, network, window, discover: faults.discover, may_miss: faults.loss_percent > 0 }
+    }
+
+    /// A port of one of its hosts.
+    pub fn target(host: u32, port: u16) -> Target {
+        Target { address: IpAddr::V4(Ipv4Addr::from(0xc000_0200 + host)), slot: Slot::Tcp(port) }
+    }
+
+    fn plan(&self, seed: u64) -> Result<Plan, String> {
+        let mut addresses = AddressSet::new();
+        for host in 0..self.hosts {
+            addresses.insert(Self::target(host, 0).address);
+        }
+        let addresses = RankedRanges::try_from(&addresses).map_err(|error| error.to_string())?;
+        let slots = Slots::new(self.ping, (1..=self.ports).collect());
+        let slots = if self.discover { slots.in_stages() } else { slots };
+        Plan::new(addresses, slots, seed).map_err(|error| error.to_string())
+    }
+}
+
+/// Runs one seed to its end, in a scene drawn from it.
 pub fn run(seed: u64, faults: Faults, bug: Option<Bug>) -> Result<Ran, String> {
-    let mut world = World::new(seed, faults, bug)?;
+    let mut random = Random::new(seed);
+    let scene = Scene::drawn(&mut random, &faults);
+    run_in(scene, random, seed, faults, bug)
+}
+
+/// Runs a scene to its end.
+pub fn run_in(scene: Scene, random: Random, seed: u64, faults: Faults, bug: Option<Bug>) -> Result<Ran, String> {
+    let mut world = World::new(scene, random, seed, faults, bug)?;
     while let Some(((at, _), happening)) = world.queue.pop_first() {
         world.now = at;
         if at > Time::ZERO + END {
-            return Err("O6: the scan did not finish after everything had healed".into());
+            let left = world.store.leases(SCAN).unwrap_or_default();
+            return Err(format!("O6: the scan did not finish after everything had healed; leased are {left:?}"));
         }
         world.happen(happening);
         if let Some(broken) = world.broken.take() {
@@ -237,29 +294,22 @@ pub fn run(seed: u64, faults: Faults, bug: Option<Bug>) -> Result<Ran, String> {
 }
 
 impl World {
-    fn new(seed: u64, faults: Faults, bug: Option<Bug>) -> Result<Self, String> {
-        let mut random = Random::new(seed);
-        let hosts = random.within(1, 200) as u32;
-        let ports = random.within(1, 12) as u16;
-        let mut addresses = AddressSet::new();
-        for host in 0..hosts {
-            addresses.insert(IpAddr::V4(Ipv4Addr::from(0xc000_0200 + host)));
-        }
-        let addresses = RankedRanges::try_from(&addresses).map_err(|error| error.to_string())?;
-        let slots = Slots::new(random.chance(50) || faults.discover, (1..=ports).collect());
-        let slots = if faults.discover { slots.in_stages() } else { slots };
-        let plan = Plan::new(addresses, slots, seed).map_err(|error| error.to_string())?;
+    fn new(scene: Scene, random: Random, seed: u64, faults: Faults, bug: Option<Bug>) -> Result<Self, String> {
+        let plan = scene.plan(seed)?;
         let ttl = faults.ttl;
         let settings = Settings { ttl, renew_every: ttl / 4, silent_after: ttl.mul_f64(0.6), ..Settings::default() };
         settings.check(Duration::from_millis(900)).map_err(|error| error.to_string())?;
-        let settings =
-            if bug == Some(Bug::NoMargin) { Settings { margin: Duration::ZERO, ..settings } } else { settings };
+        let settings = match bug {
+            Some(Bug::NoMargin) => Settings { margin: Duration::ZERO, ..settings },
+            _ => settings,
+        };
         let mut world = Self {
             now: Time::ZERO,
             queue: BTreeMap::new(),
             sequence: 0,
-            truth_seed: random.next(),
-            window: random.within(2, 64) as u32,
+            network: scene.network,
+            may_miss: scene.may_miss,
+            window: scene.window,
             random,
             bug,
             coordinator: Some(Coordinator::new(settings)),
@@ -279,6 +329,7 @@ impl World {
             finished: None,
             reached: Reached::default(),
             missed: 0,
+            silent: 0,
             log: 0,
             broken: None,
             faults,
