@@ -4,7 +4,7 @@
 //! - In: [`Submit`], [`Interrupt`], [`Connect`] from the owner; [`FromSession`] from sessions; answers of the store.
 //! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
 //!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's queue, awaited. While more than
-//!   [`UNTOLD_MAX`] wait for the owner no further answer of the store is taken, so that a slow owner slows the scan down.
+//!   `UNTOLD_MAX` wait for the owner no further answer of the store is taken, so that a slow owner slows the scan down.
 //! - Death: agents' rights end, and they stop; what was committed is in the store.
 
 use crate::actors::session::{Close, FromSession, Said, Session, Tell};

@@ -5,7 +5,7 @@
 //!
 //! Queues ([`portsweep_agent::queue`]): [`REQUESTS`], `try_push` by the coordinator's actor, which keeps what does not fit; [`ANSWERS`],
 //! awaited by it; [`LOOKS`], for which whoever looks waits. The threads end when the last [`StoreHandle`] is dropped and their queues are
-//! empty, or when nobody took an answer for [`ANSWER_TIMEOUT`].
+//! empty, or when nobody took an answer for `ANSWER_TIMEOUT`.
 
 use coordinator_core::coordinator::RequestId;
 use coordinator_core::store::{Store, StoreError, StoreReply, StoreRequest};

@@ -90,7 +90,7 @@ pub enum Odd {
     TruncatedError,
     /// A SYN or an echo request is answered with an ICMP error that quotes one to the next address, which was not sent.
     ForeignError,
-    /// Each probe sets off [`FLOOD`] answers from other addresses that nobody asked, to where the probe came from.
+    /// Each probe sets off `FLOOD` answers from other addresses that nobody asked, to where the probe came from.
     Flood,
 }
 
