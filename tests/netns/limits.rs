@@ -15,7 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// Also below what is set aside for files, link and store: then every probe finds the limit.
 fn few_descriptors() -> anyhow::Result<()> {
     let all: Vec<Truth> = V4.into_iter().chain(V6).collect();
-    for descriptors in [64, 24] {
+    for descriptors in [64, 40] {
         let world = World::new()?;
         // A window far above the limit is what is asked for, so that the limit is met.
         let script = format!(
