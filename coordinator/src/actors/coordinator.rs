@@ -59,7 +59,9 @@ impl Told {
     /// About how much memory it takes, in bytes.
     fn bytes(&self) -> usize {
         match self {
-            Self::Event(Event::Committed { findings, .. }) => size_of::<Self>() + size_of_val(findings.as_slice()),
+            Self::Event(Event::Committed { findings, signs, .. }) => {
+                size_of::<Self>() + size_of_val(findings.as_slice()) + size_of_val(signs.as_slice())
+            }
             Self::Event(Event::Finished { .. }) => size_of::<Self>(),
             Self::Failure(line) => size_of::<Self>() + line.len(),
         }

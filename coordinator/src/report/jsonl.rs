@@ -1,12 +1,11 @@
 //! `-o jsonl`: a JSON object a line, as things are committed. `host` once for each host, `port` for each open port, last `summary`.
 //!
-//! A line is never withdrawn. A host that shows itself by refused ports alone is told of at the end, before the summary:
-//! only then are the rows walked.
+//! A line is never withdrawn.
 
 use super::facts::ScanFacts;
 use super::summary::Summary;
 use super::{Places, Rows, milliseconds};
-use coordinator_core::host::Place;
+use coordinator_core::coordinator::Sign;
 use protocol::probe::{Outcome, ProbeKind, Slot, State, Target};
 use protocol::range_set::AddressSet;
 use serde::Serialize;
@@ -92,7 +91,18 @@ impl Jsonl {
         }
     }
 
-    /// Writes the hosts that no finding told of, then the summary.
+    /// Writes a host that shows itself by something else than a finding.
+    ///
+    /// # Errors
+    /// If `out` cannot be written.
+    pub fn sign(&mut self, out: &mut dyn Write, names: &Names, sign: &Sign) -> io::Result<()> {
+        if self.open_only {
+            return Ok(());
+        }
+        self.host(out, names, sign.address, sign.outcome.why(), None)
+    }
+
+    /// Writes the summary, which counts over all rows.
     ///
     /// # Errors
     /// If `out` cannot be written or the rows cannot be read.
@@ -100,12 +110,7 @@ impl Jsonl {
         let mut places = Places::default();
         rows.for_each(&mut |host| {
             places.add(host);
-            match host.place() {
-                Place::Host(reason) if !self.open_only => {
-                    self.host(out, &facts.names, host.address, reason.as_str(), None)
-                }
-                _ => Ok(()),
-            }
+            Ok(())
         })?;
         let summary = Summary::new(facts, places);
         line(out, &Line::Summary { id: facts.id.to_string(), status: facts.status.as_str(), summary })
@@ -148,6 +153,10 @@ mod tests {
         {
             jsonl.found(&mut text, &facts.names, Target { address, slot }, outcome, 418).unwrap();
         }
+        for address in ["192.0.2.11", "2001:db8::1", "2001:db8::1"] {
+            let sign = Sign { address: address.parse().unwrap(), outcome: Outcome::CLOSED };
+            jsonl.sign(&mut text, &facts.names, &sign).unwrap();
+        }
         jsonl.finish(&mut text, &facts, &mut &rows[..]).unwrap();
         String::from_utf8(text).unwrap()
     }
@@ -159,7 +168,7 @@ mod tests {
             r#"{"type":"host","address":"192.0.2.11","names":["www.example"],"state":"up","reason":"syn-ack","rtt_ms":0.418}
 {"type":"port","address":"192.0.2.11","port":22,"protocol":"tcp","state":"open","reason":"syn-ack","rtt_ms":0.418}
 {"type":"port","address":"192.0.2.11","port":61234,"protocol":"tcp","state":"open","reason":"syn-ack","rtt_ms":0.418}
-{"type":"host","address":"2001:db8::1","names":[],"state":"up","reason":"syn-ack"}
+{"type":"host","address":"2001:db8::1","names":[],"state":"up","reason":"conn-refused"}
 {"type":"summary","id":"01934567-89ab-7cde-8f01-23456789abcd","status":"partial","targets":618,"probed":412,"addresses":{"hosts":2,"silent":2,"not_probed":2},"states":{"open":3,"closed":98,"filtered":306,"up":1,"down":4},"not_probed":{"local-limit":1,"no-route":205},"single_try":412,"estimated_loss":null,"estimated_loss_interval":null,"elapsed_s":3.222}
 "#
         );
@@ -174,6 +183,6 @@ mod tests {
         jsonl.finish(&mut text, &facts, &mut &rows[..]).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.starts_with(r#"{"type":"summary""#) && text.lines().count() == 1, "{text}");
-        assert_eq!(told(true).lines().count(), 4, "the last host showed no finding as it was committed");
+        assert_eq!(told(true).lines().count(), 4, "of the last host no open port was told");
     }
 }

@@ -16,7 +16,7 @@ use crate::report::quantity::grouped;
 use crate::store::thread::StoreHandle;
 use actix::Addr;
 use anyhow::{Context, bail};
-use coordinator_core::coordinator::{Event, Found};
+use coordinator_core::coordinator::{Event, Found, Sign};
 use coordinator_core::progress::Progress;
 use coordinator_core::store::ScanStatus;
 use heard::{Ears, Wish};
@@ -99,7 +99,7 @@ impl Follower {
         let (account, screen, mut stdout) =
             (self.account.clone(), self.screen.clone(), std::mem::take(&mut self.stdout));
         let shown = self.store.look(move |store| {
-            let shown = account.for_each_found(store, &mut |found| stdout.committed(&screen, found));
+            let shown = account.for_each_found(store, &mut |found, signs| stdout.committed(&screen, found, signs));
             (stdout, shown)
         });
         let (stdout, shown) = shown.await?;
@@ -151,7 +151,9 @@ impl Follower {
             };
             tokio::select! {
                 told = events.next() => match told.context("the coordinator died")? {
-                    Told::Event(Event::Committed { findings, progress, .. }) => self.committed(&findings, &progress),
+                    Told::Event(Event::Committed { findings, signs, progress, .. }) => {
+                        self.committed(&findings, &signs, &progress);
+                    }
                     Told::Event(Event::Finished { status, .. }) => return Ok(Some(status)),
                     Told::Failure(error) => bail!(error),
                 },
@@ -180,10 +182,10 @@ impl Follower {
         }
     }
 
-    fn committed(&mut self, findings: &[Found], progress: &Progress) {
+    fn committed(&mut self, findings: &[Found], signs: &[Sign], progress: &Progress) {
         self.schedule.committed(now());
         self.tally.set(self.counts(progress));
-        if let Err(error) = self.stdout.committed(&self.screen, findings) {
+        if let Err(error) = self.stdout.committed(&self.screen, findings, signs) {
             self.stdout_lost(error);
         }
     }

@@ -3,7 +3,7 @@
 use crate::report::Rows;
 use crate::report::facts::{AgentFacts, Counts, PingMethod, ScanFacts, Status};
 use crate::state::StoredRequest;
-use coordinator_core::coordinator::Found;
+use coordinator_core::coordinator::{Found, Sign};
 use coordinator_core::host::{Answer, Host};
 use coordinator_core::passes::History;
 use coordinator_core::resume::Resumed;
@@ -103,26 +103,29 @@ impl Account {
         Ok((facts, rows))
     }
 
-    /// Gives what was found so far to `f`, cohort by cohort: open ports and live hosts.
+    /// Gives what was found so far to `f`, cohort by cohort: open ports and live hosts, and the first answer of hosts that began with another.
     pub(crate) fn for_each_found(
         &self,
         store: &dyn Store,
-        f: &mut dyn FnMut(&[Found]) -> io::Result<()>,
+        f: &mut dyn FnMut(&[Found], &[Sign]) -> io::Result<()>,
     ) -> io::Result<()> {
         for number in self.opened(store)? {
             let Some(cohort) = self.plan.cohort(number) else { continue };
+            let mut alive = vec![false; cohort.hosts() as usize];
             for lo in (0..cohort.len()).step_by(SHARD_TARGETS_MAX as usize) {
                 let hi = cohort.len().min(lo + SHARD_TARGETS_MAX);
                 let histories = History::of(store, self.id, number, lo..hi).map_err(io::Error::other)?;
-                let known = cohort.targets(lo, hi).zip(histories).filter(|(_, history)| history.outcome.is_finding());
-                let found: Vec<_> = known
-                    .map(|(item, History { outcome, rtt_us, .. })| Found {
-                        target: item.target,
-                        outcome,
-                        rtt_us: rtt_us.unwrap_or(0),
-                    })
-                    .collect();
-                f(&found)?;
+                let (mut found, mut signs) = (Vec::new(), Vec::new());
+                let known = cohort.targets(lo, hi).zip(histories).filter(|(_, known)| known.outcome.is_sign_of_life());
+                for (item, History { outcome, rtt_us, .. }) in known {
+                    let first = alive.get_mut(item.host as usize).is_some_and(|alive| !std::mem::replace(alive, true));
+                    if outcome.is_finding() {
+                        found.push(Found { target: item.target, outcome, rtt_us: rtt_us.unwrap_or(0) });
+                    } else if first {
+                        signs.push(Sign { address: item.target.address, outcome });
+                    }
+                }
+                f(&found, &signs)?;
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ use protocol::probe::{Outcome, Target};
 use protocol::time::Time;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::ops::Range;
 
 /// A connection of an agent, numbered by the shell: never the same number twice in a process.
@@ -68,6 +69,8 @@ pub enum Event {
         scan: ScanId,
         /// Open ports and live hosts in it.
         findings: Vec<Found>,
+        /// Hosts that show life with it, by something else than a finding: refused ports.
+        signs: Vec<Sign>,
         /// How far the scan is with it.
         progress: Progress,
         /// The measured share of tries that is lost, 0 to 1.
@@ -91,6 +94,15 @@ pub struct Found {
     pub outcome: Outcome,
     /// The round-trip time in microseconds.
     pub rtt_us: u32,
+}
+
+/// The first sign of life of a host, if it is no finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sign {
+    /// Which.
+    pub address: IpAddr,
+    /// What it answered.
+    pub outcome: Outcome,
 }
 
 /// How often something was refused or came to nothing. They only rise.
@@ -266,10 +278,10 @@ impl Coordinator {
         let reply = match committed {
             Committed::Applied => {
                 if let (Some(lease), Some(running)) = (self.leases.remove(&epoch), self.scans.get_mut(&scan)) {
-                    running.settled(&lease.leased, &outcomes);
+                    let signs = running.settled(&lease.leased, &outcomes);
                     self.work |= self.full;
                     let (progress, loss) = (running.progress.clone(), running.loss());
-                    self.outputs.push_back(Output::Event(Event::Committed { scan, findings, progress, loss }));
+                    self.outputs.push_back(Output::Event(Event::Committed { scan, findings, signs, progress, loss }));
                 }
                 CommitReply::Applied
             }

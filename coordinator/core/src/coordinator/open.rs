@@ -5,6 +5,7 @@
 //! (see [`stages`](crate::stages)) the first pass ends with the pings, and ports of live hosts are what later passes find never tried.
 
 use crate::cutting::{Left, OpenCohort};
+use crate::host::OPEN_PORTS_MAX;
 use crate::passes::{ALWAYS_AGAIN, History, Loss, Policy};
 use crate::store::Shard;
 use protocol::covers;
@@ -73,6 +74,8 @@ pub(super) struct Open {
     leased: usize,
     /// By host: whether it gave a sign of life.
     alive: Vec<bool>,
+    /// By host: how many of its findings are stored.
+    kept: Vec<u16>,
     /// How many of its targets a later pass might cover.
     unsettled: u64,
     /// What was measured of the loss here, until the scan took it: once its second pass is through, or it has none.
@@ -86,7 +89,7 @@ pub(super) struct Open {
 
 impl Open {
     pub(super) fn new(cohort: Arc<Cohort>) -> Self {
-        let alive = vec![false; cohort.hosts() as usize];
+        let (alive, kept) = (vec![false; cohort.hosts() as usize], vec![0; cohort.hosts() as usize]);
         Self {
             cohort,
             owner: None,
@@ -94,6 +97,7 @@ impl Open {
             phase: Phase::First { frontier: 0 },
             leased: 0,
             alive,
+            kept,
             unsettled: 0,
             loss: Some(Loss::default()),
             port_loss: Some(Loss::default()),
@@ -171,8 +175,18 @@ impl Open {
         self.leased = self.leased.saturating_sub(1);
     }
 
-    /// A target was found to be something, in this pass.
-    pub(super) fn found(&mut self, index: u32, before: History, after: History, now: Outcome) {
+    /// Whether what was found at `index` is stored with its time; if so it is counted.
+    pub(super) fn keeps(&mut self, index: u32) -> bool {
+        let host = self.cohort.host_at(index).and_then(|host| self.kept.get_mut(host as usize));
+        host.is_some_and(|kept| {
+            let keeps = usize::from(*kept) < OPEN_PORTS_MAX;
+            *kept += u16::from(keeps);
+            keeps
+        })
+    }
+
+    /// A target was found to be something, in this pass. True if that is the first sign of life of its host.
+    pub(super) fn found(&mut self, index: u32, before: History, after: History, now: Outcome) -> bool {
         // In stages a port is leased only once its host is up, and was counted when that was found.
         let unsettled = |history: History| match history {
             History::PENDING => self.is_staged_port(index),
@@ -184,9 +198,11 @@ impl Open {
         if let Some(loss) = loss {
             loss.count(before, now);
         }
-        if now.is_sign_of_life() && self.lives(index) && self.is_staged() {
+        let first = now.is_sign_of_life() && self.lives(index);
+        if first && self.is_staged() {
             self.unsettled += u64::from(self.cohort.slots().len() - 1);
         }
+        first
     }
 
     /// The host at `index` gave a sign of life. True if it is the first.

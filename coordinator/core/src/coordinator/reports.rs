@@ -31,7 +31,10 @@ impl Coordinator {
             return self
                 .refuse(session, &format!("the findings of lease {} are not those of its outcomes", report.epoch));
         };
-        let Report { epoch, chunk, findings: stored } = report;
+        let Report { epoch, chunk, findings: mut stored } = report;
+        if let Some(running) = self.scans.get_mut(&lease.scan) {
+            stored.retain(|finding| running.keeps(cohort.number(), finding.index));
+        }
         let commit = Commit { scan: lease.scan, epoch, chunk, findings: stored };
         self.ask_store(
             StoreRequest::Commit(commit),

@@ -1,5 +1,6 @@
 //! A running scan in the coordinator's memory: its open cohorts and how far each is.
 
+use super::Sign;
 use super::open::{Leased, Need, Open};
 use crate::cutting::{self, Problem, Returned, cut};
 use crate::passes::{History, Loss, Policy};
@@ -69,6 +70,9 @@ impl Scan {
             let mut open = Open::resumed(cohort, record.pass, record.frontier, leased);
             for &(index, before, after) in steps {
                 open.found(index, before, after, after.outcome);
+                if after.rtt_us.is_some() {
+                    open.keeps(index);
+                }
             }
             scan.open.insert(record.number, open);
         }
@@ -173,16 +177,30 @@ impl Scan {
         work
     }
 
-    /// A lease of it was settled, with these outcomes of what it covers.
-    pub(super) fn settled(&mut self, leased: &Leased, outcomes: &[Outcome]) {
-        let Some(open) = self.open.get_mut(&leased.shard.cohort) else { return };
+    /// Whether the time and the agent of what was found at an index are stored: of a host that is open everywhere, only the states are
+    /// beyond the first [`OPEN_PORTS_MAX`](crate::host::OPEN_PORTS_MAX).
+    pub(super) fn keeps(&mut self, cohort: u64, index: u32) -> bool {
+        self.open.get_mut(&cohort).is_none_or(|open| open.keeps(index))
+    }
+
+    /// A lease of it was settled, with these outcomes of what it covers. Gives what in it is the first sign of life of its host and no
+    /// finding.
+    pub(super) fn settled(&mut self, leased: &Leased, outcomes: &[Outcome]) -> Vec<Sign> {
+        let mut signs = Vec::new();
+        let Some(open) = self.open.get_mut(&leased.shard.cohort) else { return signs };
         open.unleased();
         for ((index, before), &outcome) in leased.targets().zip(outcomes) {
             let now = History { outcome, tries: u8::from(outcome.is_probed()), agent: 0, rtt_us: None };
             let after = before.then(now);
             self.progress.count_in(&open.cohort, index, before, after);
-            open.found(index, before, after, outcome);
+            if open.found(index, before, after, outcome)
+                && !outcome.is_finding()
+                && let Some(target) = open.cohort.target(index)
+            {
+                signs.push(Sign { address: target.address, outcome });
+            }
         }
+        signs
     }
 
     /// An agent works on nothing of it any more.

@@ -11,6 +11,7 @@ use protocol::range_set::{AddressSet, RankedRanges};
 use protocol::version::{SPOKEN, VersionRange};
 use std::time::Duration;
 
+mod found;
 mod staged;
 
 const SCAN: ScanId = ScanId::from_bytes([3; 16]);

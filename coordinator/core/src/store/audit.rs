@@ -1,9 +1,11 @@
 //! The proof of the store's invariants, on what is stored.
 
 use super::{CohortRecord, Shard, Store, StoreError};
+use crate::host::OPEN_PORTS_MAX;
 use crate::passes::History;
 use crate::stages::Ports;
 use protocol::id::{Epoch, ScanId};
+use protocol::message::Finding;
 use protocol::plan::{Cohort, Plan, SHARD_TARGETS_MAX};
 use protocol::{chunk, covers};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,17 +27,21 @@ pub(super) fn prove<S: Store + ?Sized>(store: &S, scan: ScanId) -> Result<(), St
             .ok_or_else(|| broken("I4", format!("{opened} cohorts opened, of {}", plan.cohorts())))?;
         let len = plan.cohort_len(number).unwrap_or(0);
         let mut covered = leased.remove(&number).unwrap_or_default();
+        let mut found = Found::default();
         for stored in store.chunks(scan, number, 0..len)? {
             once(&mut epochs, stored.epoch)?;
             let (lo, hi) = (stored.shard.lo, stored.shard.hi);
             let outcomes = chunk::decode(&stored.chunk, covers::count(&stored.covers, lo, hi))
                 .map_err(|error| broken("I2", format!("chunk of epoch {}: {error}", stored.epoch)))?;
             let covers = covers::indices(&stored.covers, lo, hi).zip(&outcomes);
-            let found = covers.filter(|(_, outcome)| outcome.is_finding()).map(|(index, _)| index);
-            if !found.eq(stored.findings.iter().map(|finding| finding.index)) {
+            let finds = covers.filter(|(_, outcome)| outcome.is_finding()).map(|(index, _)| index);
+            if !found.add(&plan, number, finds, &stored.findings) {
                 return Err(broken("I5", format!("findings of epoch {} are not those of its chunk", stored.epoch)));
             }
             covered.push((stored.shard, stored.covers));
+        }
+        if let Some(index) = found.missing() {
+            return Err(broken("I5", format!("cohort {number}, index {index}: found, and there is no finding")));
         }
         if let Some(cohort) = plan.cohort(number).filter(|cohort| cohort.slots().discover()) {
             staged(store, scan, &cohort, &covered, open.contains_key(&number))?;
@@ -53,6 +59,38 @@ type Covered = (Shard, Vec<u8>);
 
 fn once(epochs: &mut BTreeSet<Epoch>, epoch: Epoch) -> Result<(), StoreError> {
     if epochs.insert(epoch) { Ok(()) } else { Err(broken("I1", format!("epoch {epoch} was given twice"))) }
+}
+
+/// What was found in a cohort, by host. Most cohorts find nothing, and so cost nothing.
+#[derive(Default)]
+struct Found {
+    cohort: Option<Cohort>,
+    /// How many findings there are, and an index without one.
+    by_host: BTreeMap<u32, (usize, Option<u32>)>,
+}
+
+impl Found {
+    /// Takes a chunk in: which indices it finds, ascending, and its findings. False if there is a finding of something else.
+    fn add(&mut self, plan: &Plan, number: u64, finds: impl Iterator<Item = u32>, findings: &[Finding]) -> bool {
+        let mut findings = findings.iter().peekable();
+        for index in finds {
+            if self.cohort.is_none() {
+                self.cohort = plan.cohort(number);
+            }
+            let Some(host) = self.cohort.as_ref().and_then(|cohort| cohort.host_at(index)) else { return false };
+            let (count, missing) = self.by_host.entry(host).or_default();
+            match findings.next_if(|finding| finding.index == index) {
+                Some(_) => *count += 1,
+                None => *missing = Some(index),
+            }
+        }
+        findings.next().is_none()
+    }
+
+    /// An index that should have a finding and has none.
+    fn missing(&self) -> Option<u32> {
+        self.by_host.values().find_map(|(count, missing)| missing.filter(|_| *count < OPEN_PORTS_MAX))
+    }
 }
 
 /// I6.

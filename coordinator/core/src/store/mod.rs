@@ -9,7 +9,8 @@
 //! - I3: chunks and lease rows of one pass of a cohort are disjoint.
 //! - I4: those of the first pass tile `0..frontier`, for a closed cohort or in a later pass all that a first pass covers (`0..len`, or in
 //!   stages the pings); those of a later pass lie below its frontier.
-//! - I5: every finding lies in exactly one chunk, on a target that the chunk says was found open or up.
+//! - I5: every finding lies in exactly one chunk, on a target that the chunk says was found open or up, and every such target has one,
+//!   unless its host has [`OPEN_PORTS_MAX`](crate::host::OPEN_PORTS_MAX) others.
 //! - I6: in stages, chunks and lease rows cover ports only of hosts that a chunk says are up; of a closed cohort all of those.
 
 pub mod conformance;

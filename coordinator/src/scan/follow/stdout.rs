@@ -6,7 +6,7 @@ use crate::report::jsonl::Jsonl;
 use crate::report::quantity::round_trip;
 use crate::report::table::{self, View};
 use crate::report::{Rows, ScanFacts, json, lines};
-use coordinator_core::coordinator::Found;
+use coordinator_core::coordinator::{Found, Sign};
 use protocol::port::service_name;
 use protocol::probe::{ProbeKind, Slot};
 use std::collections::BTreeMap;
@@ -49,18 +49,21 @@ impl Stdout {
         matches!(self.form, Form::Lines | Form::Jsonl(_) | Form::Table { live: true, .. })
     }
 
-    /// Writes what a commit found, past the screen's bar.
+    /// Writes what a commit found or showed to live, past the screen's bar.
     ///
     /// # Errors
     /// If it cannot be written; then nothing more is.
-    pub(super) fn committed(&mut self, screen: &Screen, findings: &[Found]) -> io::Result<()> {
-        if findings.is_empty() || !self.is_live() {
+    pub(super) fn committed(&mut self, screen: &Screen, findings: &[Found], signs: &[Sign]) -> io::Result<()> {
+        if findings.is_empty() && signs.is_empty() || !self.is_live() {
             return Ok(());
         }
         let written = screen.past(|| {
             let mut out = BufWriter::with_capacity(BUFFER_BYTES, anstream::stdout().lock());
             for found in findings {
                 self.found(&mut out, found)?;
+            }
+            if let Form::Jsonl(jsonl) = &mut self.form {
+                signs.iter().try_for_each(|sign| jsonl.sign(&mut out, &self.names, sign))?;
             }
             out.flush()
         });

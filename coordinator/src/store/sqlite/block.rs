@@ -2,8 +2,8 @@
 //! like, deflated. Nothing is lost: the chunks come back as they were, in the bytes of this program's encoder.
 //!
 //! Layout: length of the rest once inflated, and of the columns in it (u32 each, little-endian); deflated: number of chunks, then for each its epoch, pass,
-//! lo, hi, agent, whether it covers all of its shard, and the round-trip times of its findings; then the columns, a byte a target,
-//! 255 for a target that the pass did not cover. Numbers are LEB128.
+//! lo, hi, agent, whether it covers all of its shard, and for each of its open ports and live hosts 0, or one more than the round-trip time
+//! of its finding; then the columns, a byte a target, 255 for a target that the pass did not cover. Numbers are LEB128.
 
 use super::failure::Failure;
 use coordinator_core::store::{ChunkRecord, Shard};
@@ -42,14 +42,17 @@ pub(super) fn pack(cohort: &Cohort, chunks: &[ChunkRecord]) -> Option<Vec<u8>> {
             columns.push((pass, vec![NOT_COVERED; places.len()]));
         }
         let (_, column) = columns.last_mut()?;
-        let mut findings = stored.findings.iter();
+        let (mut findings, mut times) = (stored.findings.iter().peekable(), Vec::new());
         for (index, outcome) in covers::indices(&stored.covers, lo, hi).zip(&outcomes) {
             let place = column.get_mut(*places.get(index as usize)? as usize)?;
-            let finds = !outcome.is_finding() || findings.next().is_some_and(|finding| finding.index == index);
-            if *place != NOT_COVERED || !finds {
+            if *place != NOT_COVERED {
                 return None;
             }
             *place = outcome.code();
+            if outcome.is_finding() {
+                let finding = findings.next_if(|finding| finding.index == index);
+                times.push(finding.map_or(0, |finding| u64::from(finding.rtt_us) + 1));
+            }
         }
         if findings.next().is_some() {
             return None;
@@ -58,7 +61,7 @@ pub(super) fn pack(cohort: &Cohort, chunks: &[ChunkRecord]) -> Option<Vec<u8>> {
         for number in [stored.epoch.get(), pass.into(), lo.into(), hi.into(), agent.into(), whole.into()] {
             put(&mut bytes, number);
         }
-        stored.findings.iter().for_each(|finding| put(&mut bytes, finding.rtt_us.into()));
+        times.into_iter().for_each(|time| put(&mut bytes, time));
     }
     columns.iter().for_each(|(_, column)| bytes.extend(column));
     if bytes.len() > BYTES_MAX {
@@ -106,8 +109,10 @@ fn read(cohort: &Cohort, packed: &[u8]) -> Option<Vec<ChunkRecord>> {
         let (mut outcomes, mut findings) = (Vec::with_capacity(codes.len()), Vec::new());
         for (index, &code) in (lo..hi).zip(&codes).filter(|(_, code)| **code != NOT_COVERED) {
             let outcome = Outcome::from_code(code)?;
-            if outcome.is_finding() {
-                findings.push(Finding { index, rtt_us: u32::try_from(take(&mut head)?).ok()? });
+            if outcome.is_finding()
+                && let Some(rtt_us) = take(&mut head)?.checked_sub(1)
+            {
+                findings.push(Finding { index, rtt_us: u32::try_from(rtt_us).ok()? });
             }
             outcomes.push(outcome);
         }
@@ -175,7 +180,9 @@ mod tests {
         };
         let outcomes: Vec<_> = covers::indices(&covers, lo, hi).map(outcome).collect();
         let found = covers::indices(&covers, lo, hi).zip(&outcomes).filter(|(_, outcome)| outcome.is_finding());
-        let findings = found.map(|(index, _)| Finding { index, rtt_us: u32::MAX - index }).collect();
+        // A host that is open everywhere has findings of some of its ports only.
+        let kept = found.filter(|(index, _)| index % 3 > 0);
+        let findings = kept.map(|(index, _)| Finding { index, rtt_us: u32::MAX - index }).collect();
         let shard = Shard { cohort: 1, pass, lo, hi };
         ChunkRecord {
             epoch: Epoch::new(epoch),
@@ -207,7 +214,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_left_for_the_audit() {
         let whole = chunk_of(1, 1, 0, 301, |_| true);
-        let other_findings = ChunkRecord { findings: vec![], ..whole.clone() };
+        let other_findings = ChunkRecord { findings: vec![Finding { index: 1, rtt_us: 1 }], ..whole.clone() };
         let other_count = ChunkRecord { chunk: chunk::encode(&[Outcome::OPEN]), ..whole.clone() };
         let twice = [whole.clone(), whole];
         for wrong in [&[other_findings][..], &[other_count], &twice] {
