@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let hosts = &[Need::Hosts];
     vec![
         lab::trial("resume_after_twenty_kills_finds_what_an_undisturbed_scan_finds", hosts, killed),
+        lab::trial("resume_in_stages_asks_ports_of_those_that_are_up", hosts, killed_in_stages),
         lab::trial("resume_after_ctrl_c_goes_on_with_all_options", hosts, interrupted),
         lab::trial("resume_as_json_lines_starts_again_from_the_first", hosts, json_lines),
         lab::trial("resume_holds_exclusions_that_were_set_since", hosts, excluded_since),
@@ -123,7 +124,7 @@ fn killed() -> anyhow::Result<()> {
     let (is_over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
     let kills = std::thread::scope(|scope| {
         let looking = scope.spawn(|| look_until(&is_over, &looks, &path));
-        let kills = kill_again_and_again(&world, &scan("result.json", "2500"));
+        let kills = kill_again_and_again(&world, &scan("result.json", "2500"), KILLS, 500);
         is_over.store(true, Ordering::Relaxed);
         match looking.join() {
             Ok(looked) => looked.and(kills),
@@ -135,6 +136,26 @@ fn killed() -> anyhow::Result<()> {
     let (disturbed, undisturbed) = (essence(world.result("result.json")?), essence(world.result("undisturbed.json")?));
     ensure!(disturbed == undisturbed, "the results differ:\n{disturbed}\n{undisturbed}");
     ensure!(undisturbed["scan"]["status"] == "done", "{}", undisturbed["scan"]);
+    let left: Vec<_> = std::fs::read_dir(world.directory.path())?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    ensure!(!left.iter().any(|name| name.ends_with(".tmp")), "a kill left a file behind: {left:?}");
+    Ok(())
+}
+
+/// With `--discover`, killed while it finds out who is up and while it asks their ports.
+fn killed_in_stages() -> anyhow::Result<()> {
+    let world = World::new()?;
+    let scan = |file: &'static str, rate: &'static str| {
+        let words = ["-q", "--discover", "-p", "1-300,8080", "--timeout", "200ms", "--seed", "7", "-w", file];
+        words.into_iter().chain(["--rate", rate, "192.0.2.11-192.0.2.13", "2001:db8::11", "2001:db8::12"])
+    };
+    world.portsweep(&scan("undisturbed.json", "1000000").collect::<Vec<_>>())?.expect_code(0)?;
+    // At first a kill each few probes: the pings are six.
+    kill_again_and_again(&world, &scan("result.json", "200").collect::<Vec<_>>(), 8, 40)?;
+    let (disturbed, undisturbed) = (essence(world.result("result.json")?), essence(world.result("undisturbed.json")?));
+    ensure!(disturbed == undisturbed, "the results differ:\n{disturbed}\n{undisturbed}");
+    ensure!(undisturbed["summary"]["states"]["up"].as_u64() > Some(1), "{}", undisturbed["summary"]);
     Ok(())
 }
 
@@ -155,13 +176,14 @@ fn look_until(is_over: &AtomicBool, looks: &AtomicU64, path: &Path) -> anyhow::R
     Ok(())
 }
 
-/// Starts the scan, kills it, goes on with it, kills it, and lets it end at last. Says how often it was killed.
-fn kill_again_and_again(world: &World, words: &[&str]) -> anyhow::Result<u32> {
+/// Starts the scan, kills it after at most so many further probes, goes on with it, kills it, and lets it end at last. Says how often it
+/// was killed.
+fn kill_again_and_again(world: &World, words: &[&str], times: u32, probes_max: u64) -> anyhow::Result<u32> {
     let (mut seed, mut kills) = (SEED, 0);
     let mut process = start(world, words)?;
-    while kills < KILLS {
+    while kills < times {
         // From the first probes after a start to a good part of the scan.
-        let more = 1 + draw(&mut seed) % 500;
+        let more = 1 + draw(&mut seed) % probes_max;
         if !until_probed(world, &process, more)? {
             bail!("it ended by itself after {kills} kills: {}", process.wait(RUN_TIMEOUT)?.transcript());
         }
@@ -220,6 +242,8 @@ fn json_lines() -> anyhow::Result<()> {
     };
     let ports = ["\"192.0.2.11\":22", "\"192.0.2.11\":80", "\"192.0.2.12\":8080"];
     ensure!(of(&run, "port")? == ports, "{}", run.transcript());
+    let first_port = run.stdout.lines().position(|line| line.contains("\"port\"")).unwrap_or(0);
+    ensure!(first_port > 0, "a host is told of before its ports: {}", run.transcript());
     ensure!(of(&run, "host")?.len() == 2 && of(&run, "summary")?.len() == 1, "{}", run.transcript());
     ensure!(of(&first, "port")?.iter().all(|port| ports.contains(&port.as_str())), "{}", first.transcript());
     Ok(())

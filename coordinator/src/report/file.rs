@@ -4,14 +4,21 @@
 //! `/dev/null`) cannot be replaced, so it is written once, at the end. [`Schedule`] says when a file is replaced.
 
 use protocol::time::Time;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The mode of a new result file, from which the process's umask is taken.
 const NEW_FILE_MODE: u32 = 0o666;
+/// How a new file is called until it takes the name of the old one.
+const PREFIX: &str = ".portsweep-";
+const SUFFIX: &str = ".tmp";
+/// Where the system shows the files that this process has open.
+const OPEN_FILES: &str = "/proc/self/fd";
 
 /// Why there can be no result file at a path, or why it was not written.
 #[derive(Debug, thiserror::Error)]
@@ -146,22 +153,52 @@ fn parent(path: &Path) -> &Path {
 /// A file beside `path`, which goes when it is dropped.
 fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
-        .prefix(".portsweep-")
-        .suffix(".tmp")
+        .prefix(PREFIX)
+        .suffix(SUFFIX)
         .permissions(Permissions::from_mode(NEW_FILE_MODE))
         .tempfile_in(parent(path))
 }
 
 fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut file = temporary(path)?;
-    if let Ok(old) = fs::metadata(path) {
-        keep_owner_and_mode(file.as_file(), &old)?;
+    match nameless(parent(path)) {
+        Ok(mut file) => {
+            fill_new(&mut file, path, fill)?;
+            name_over(&file, path)?;
+        }
+        // Not every file system has files without a name.
+        Err(_) => {
+            let mut file = temporary(path)?;
+            fill_new(file.as_file_mut(), path, fill)?;
+            file.persist(path).map_err(|error| error.error)?;
+        }
     }
-    fill_buffered(file.as_file_mut(), fill)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
     // Without this the old name could come back after a power cut; the content is whole either way.
     File::open(parent(path))?.sync_all()
+}
+
+/// A file in a directory that has no name yet: if the process is killed while it writes, nothing stays.
+fn nameless(directory: &Path) -> io::Result<File> {
+    // It gets its name by way of there.
+    fs::metadata(OPEN_FILES)?;
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(directory, flags, Mode::from_raw_mode(NEW_FILE_MODE))?.into())
+}
+
+fn fill_new(new: &mut File, path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    if let Ok(old) = fs::metadata(path) {
+        keep_owner_and_mode(new, &old)?;
+    }
+    fill_buffered(new, fill)?;
+    new.sync_all()
+}
+
+/// Gives a file without a name that of another, in one step: a name of its own first, as the system has no call for both.
+fn name_over(file: &File, path: &Path) -> io::Result<()> {
+    let open = format!("{OPEN_FILES}/{}", file.as_raw_fd());
+    let named = tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).make_in(parent(path), |name| {
+        rustix::fs::linkat(CWD, &open, CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+    })?;
+    named.persist(path).map_err(|error| error.error)
 }
 
 fn keep_owner_and_mode(new: &File, old: &fs::Metadata) -> io::Result<()> {

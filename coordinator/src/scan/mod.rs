@@ -93,13 +93,16 @@ fn try_resume(request: &ResumeRequest, screen: &Screen) -> Result<ExitCode, Fail
         None => state.newest_resumable(),
     };
     let kept = kept.map_err(in_state)?;
-    let (store, seen) = kept.take().map_err(in_state)?;
+    let (mut store, seen) = kept.take().map_err(in_state)?;
     let (id, stored) = (kept.id(), &seen.request);
     let file = result_file(&stored.output())?;
     anstream::eprintln!("portsweep: going on with scan {id}: {}", stored.command);
     let prepared = Prepared::resume(&seen.record, request.exclude()).map_err(failed)?;
     let resumed = Resumed::load(&store, id).map_err(failed)?;
     let account = Account::new(&prepared.record, &prepared.plan, stored, seen.elapsed());
+    let going_on = stored.clone().resumed(result::wall(), seen.elapsed());
+    let kept_as = going_on.to_text().map_err(failed)?;
+    store.set_request(id, &kept_as).map_err(failed)?;
     let store: Box<dyn Store> = Box::new(store);
     let running = Running { prepared, account, output: stored.output(), file, store, resumed: Some(resumed) };
     let ended = System::new().block_on(start(running, screen.clone())).map_err(failed);

@@ -51,10 +51,10 @@ impl Seen {
         !self.is_live && self.record.status != ScanStatus::Done
     }
 
-    /// How long it took up to when it was last stored, interruptions included.
+    /// How long it ran up to when it was last stored.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        Duration::try_from(self.updated.duration_since(self.request.started)).unwrap_or_default()
+        self.request.ran(self.updated)
     }
 }
 

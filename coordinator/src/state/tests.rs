@@ -13,6 +13,8 @@ fn request() -> StoredRequest {
         exclude: vec![],
         names: std::iter::once(("192.0.2.1".parse().unwrap(), vec!["www.example".into()])).collect(),
         ask: Ask::default(),
+        resumed: None,
+        ran_before_ms: 0,
     }
 }
 

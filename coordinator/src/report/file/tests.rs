@@ -100,6 +100,21 @@ fn a_fifo_is_written_once_and_checking_does_not_open_it() {
     put(&null, "gone");
 }
 
+#[test]
+fn a_kill_in_the_middle_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = ResultFile::check(&directory.path().join("a.json")).unwrap();
+    let fill = |out: &mut dyn Write| {
+        out.write_all(b"half")?;
+        out.flush()?;
+        assert_eq!(names_in(directory.path()), Vec::<String>::new(), "what is not whole has no name");
+        out.write_all(b" and half")
+    };
+    file.write(fill).unwrap();
+    assert_eq!(names_in(directory.path()), ["a.json"]);
+    assert_eq!(fs::read_to_string(file.path()).unwrap(), "half and half");
+}
+
 fn at(ms: u64) -> Time {
     Time::ZERO + Duration::from_millis(ms)
 }

@@ -98,6 +98,18 @@ impl SqliteStore {
         }
     }
 
+    /// Replaces the request that a scan is stored with (`ScanRecord::request`).
+    ///
+    /// # Errors
+    /// If it cannot be written, or there is no such scan.
+    pub fn set_request(&mut self, scan: ScanId, request: &str) -> Result<(), StoreError> {
+        let changed = self.write("store the request", |connection| {
+            let update = "UPDATE scan SET record = json_set(record, '$.request', ?1) WHERE id = ?2";
+            Ok(connection.execute(update, params![request, scan.as_bytes()])?)
+        })?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::UnknownScan(scan)) }
+    }
+
     fn new(connection: Connection, path: &Path, lock: Option<File>) -> Self {
         // Every statement of a method stays prepared.
         connection.set_prepared_statement_cache_capacity(64);

@@ -127,3 +127,16 @@ fn a_full_disk_and_damage_are_said_with_what_to_do() {
         SqliteStore::open(&path).map_err(|error| error.to_string()).and_then(|store| store.scans().map_err(line));
     assert!(damaged.as_ref().is_err_and(|line| line.contains("damaged")), "{damaged:?}");
 }
+
+#[test]
+fn the_request_of_a_scan_is_replaced_and_nothing_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut store = SqliteStore::create(&directory.path().join("a.db")).expect("a database");
+    let record = ScanRecord { plan: protocol::plan::PlanParts { seed: u64::MAX, ..example().plan }, ..example() };
+    store.create_scan(&record).expect("a scan");
+    store.set_request(record.id, "{\"other\":\"\\u0007\"}").expect("another request");
+    let kept = ScanRecord { request: "{\"other\":\"\\u0007\"}".into(), ..record };
+    assert_eq!(store.scans().expect("scans"), [kept]);
+    let other = ScanId::from_bytes([9; 16]);
+    assert!(matches!(store.set_request(other, ""), Err(StoreError::UnknownScan(id)) if id == other));
+}
