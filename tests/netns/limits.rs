@@ -9,13 +9,19 @@ use crate::world::{PORTS, PORTS_TEXT, RUN_TIMEOUT, Truth, V4, V6, World};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let hosts = &[Need::Hosts];
-    vec![lab::trial("limits_a_scan_with_64_descriptors_is_right", hosts, few_descriptors)]
+    vec![lab::trial("limits_a_scan_with_few_descriptors_is_right", hosts, few_descriptors)]
 }
 
-/// As many as are set aside for files, link and store: then probes find the limit.
+/// As many as are set aside for files, link and store, and half of that: then probes find the limit.
 fn few_descriptors() -> anyhow::Result<()> {
     let all: Vec<Truth> = V4.into_iter().chain(V6).collect();
-    let descriptors = 64;
+    for descriptors in [64, 32] {
+        with_descriptors(&all, descriptors)?;
+    }
+    Ok(())
+}
+
+fn with_descriptors(all: &[Truth], descriptors: u32) -> anyhow::Result<()> {
     let world = World::new()?;
     // A window far above the limit is what is asked for, so that the limit is met.
     let script = format!(
@@ -27,7 +33,7 @@ fn few_descriptors() -> anyhow::Result<()> {
         .run(RUN_TIMEOUT)?
         .expect_code(0)?;
     ensure!(run.stdout.is_empty(), "{}", run.transcript());
-    judge(&world.result("result.json")?, &all, Asked { ping: true, ports: &PORTS })
+    judge(&world.result("result.json")?, all, Asked { ping: true, ports: &PORTS })
         .map_err(|error| error.context(format!("ulimit -n {descriptors}")))?;
     Ok(())
 }

@@ -25,6 +25,7 @@ use portsweep_agent::clock::Clock;
 use portsweep_agent::queue::Reader;
 use protocol::probe::{ProbeKind, State};
 use protocol::time::Time;
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -34,6 +35,9 @@ use tally::{Counts, Tally};
 
 /// How often the bar is drawn: as often as a number that changes can be read.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
+
+/// How many descriptors the end of a scan needs: the result file, its directory, and what SQLite opens to sort.
+const SPARE: usize = 4;
 
 /// A writing of the result file that is under way.
 type Writing = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
@@ -54,6 +58,8 @@ pub(super) struct Follower {
     verbosity: u8,
     tally: Tally,
     started_at: Time,
+    /// Closed for the end: what it writes then finds descriptors, however many sockets the probes took.
+    spare: Vec<File>,
 }
 
 impl Follower {
@@ -86,6 +92,7 @@ impl Follower {
             verbosity: output.verbosity,
             tally: Tally::new(targets, started_at),
             started_at,
+            spare: (0..SPARE).map_while(|_| File::open("/dev/null").ok()).collect(),
         }
     }
 
@@ -217,6 +224,7 @@ impl Follower {
     }
 
     async fn finished(&mut self, status: ScanStatus) -> anyhow::Result<ExitCode> {
+        self.spare.clear();
         // First what may wait for a reader least: a file that cannot be written must not cost the report.
         let file_written = match self.begin_writing(Some(status)) {
             Some(writing) => writing.await,

@@ -104,11 +104,7 @@ impl Account {
     }
 
     /// Gives what was found so far to `f`, cohort by cohort: open ports and live hosts, and the first answer of hosts that began with another.
-    pub(crate) fn for_each_found(
-        &self,
-        store: &dyn Store,
-        f: &mut dyn FnMut(&[Found], &[Sign]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(crate) fn for_each_found(&self, store: &dyn Store, f: &mut Show<'_>) -> io::Result<()> {
         for number in self.opened(store)? {
             let Some(cohort) = self.plan.cohort(number) else { continue };
             let mut alive = vec![false; cohort.hosts() as usize];
@@ -179,6 +175,9 @@ fn shown(status: ScanStatus) -> Status {
 pub(super) fn wall() -> Timestamp {
     Timestamp::try_from(Clock::wall()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
+
+/// Takes what was found and who showed life.
+pub(crate) type Show<'a> = dyn FnMut(&[Found], &[Sign]) -> io::Result<()> + 'a;
 
 /// Every address of the plan, cohort by cohort.
 pub(crate) struct StoredRows<'a> {
