@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
         let (sender, mut settled) = mpsc::channel(64);
         let desk = Desk(sender).start();
         let owner = Owner { settled: desk.clone().recipient(), died: desk.recipient() };
-        let prober = Prober::connects();
+        let prober = Prober::connects(0);
         let admission = Admission::new(clock, scope);
         let supervisor = ProbeSupervisor::new(ProbeKind::Tcp, prober, admission, window, owner).start();
         for round in 0..ROUNDS {
@@ -67,6 +67,7 @@ fn main() -> anyhow::Result<()> {
                     let probes = ports.map(|port| Probe {
                         id: ProbeId { epoch: Epoch::new(u64::from(round)), index: port },
                         target: Target { address: localhost.into(), slot: Slot::Tcp(port as u16) },
+                        overdue: Duration::from_millis(900),
                         timeout: Duration::from_millis(900),
                     });
                     let batch = Batch { kind: ProbeKind::Tcp, right_ends_at: Time::NEVER, probes: probes.collect() };

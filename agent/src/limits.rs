@@ -77,6 +77,13 @@ impl Descriptors {
         let free = self.0.saturating_sub(DESCRIPTORS_KEPT).max(self.0 / 4).max(1);
         u32::try_from(free).unwrap_or(WINDOW_MAX).min(WINDOW_MAX)
     }
+
+    /// How many sockets there may be beyond a window's, to listen for late answers: what is left, at most as many again.
+    #[must_use]
+    pub fn listening(self, window: u32) -> u32 {
+        let left = self.0.saturating_sub(DESCRIPTORS_KEPT).saturating_sub(u64::from(window));
+        u32::try_from(left).unwrap_or(WINDOW_MAX).min(WINDOW_MAX)
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +96,15 @@ mod tests {
             [(0, 1), (3, 1), (64, 16), (86, 22), (256, 192), (1_024, 960), (8_256, 8_192), (u64::MAX, 8_192)]
         {
             assert_eq!(Descriptors::new(descriptors).default_window(), window, "{descriptors} descriptors");
+        }
+    }
+
+    #[test]
+    fn who_listens_takes_what_is_left() {
+        for (descriptors, window, listening) in
+            [(0, 1, 0), (64, 16, 0), (1_024, 960, 0), (1_024, 100, 860), (20_000, 8_192, 8_192), (10_000, 8_192, 1_744)]
+        {
+            assert_eq!(Descriptors::new(descriptors).listening(window), listening, "{descriptors} and {window}");
         }
     }
 

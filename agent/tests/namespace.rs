@@ -160,8 +160,12 @@ fn probe_all(
         let kind = targets.first().context("no targets")?.slot.kind();
         let supervisor = ProbeSupervisor::new(kind, prober(), admission, in_flight_max, owner).start();
         let probes = (0..).zip(targets);
-        let probes =
-            probes.map(|(index, &target)| Probe { id: ProbeId { epoch: Epoch::new(1), index }, target, timeout });
+        let probes = probes.map(|(index, &target)| Probe {
+            id: ProbeId { epoch: Epoch::new(1), index },
+            target,
+            overdue: timeout,
+            timeout,
+        });
         let batch = Batch { kind, right_ends_at: Time::NEVER, probes: probes.collect() };
         supervisor.send(RunBatch(batch)).await?;
         let mut found = BTreeMap::new();

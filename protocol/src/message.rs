@@ -201,8 +201,11 @@ pub struct Grant {
 /// How a scan's probes are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeOptions {
-    /// How long a try waits, in milliseconds.
+    /// How long a try waits, in milliseconds; the longest that it waits, if `adaptive`.
     pub timeout_ms: u32,
+    /// Whether tries wait no longer than the measured round trips suggest.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub adaptive: bool,
     /// The most probes in flight at one agent.
     pub window: u32,
     /// The most probes in flight to one host, while nothing is known of it.
@@ -216,6 +219,11 @@ pub struct ProbeOptions {
 /// The most probes in flight to one host, all kinds together, while nothing is known of it and nobody says otherwise.
 pub const PER_HOST_WINDOW: u32 = 128;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 fn per_host_window_default() -> u32 {
     PER_HOST_WINDOW
 }
@@ -224,7 +232,7 @@ impl ProbeOptions {
     /// A fixed timeout and a window, and as much to each host as is the custom.
     #[must_use]
     pub const fn new(timeout_ms: u32, window: u32) -> Self {
-        Self { timeout_ms, window, per_host_window: PER_HOST_WINDOW, per_host_rate: None }
+        Self { timeout_ms, adaptive: false, window, per_host_window: PER_HOST_WINDOW, per_host_rate: None }
     }
 }
 

@@ -5,7 +5,7 @@
 //! - A2: a target is in flight at most once per lease, and its first outcome stays.
 //! - A3: a lease ends in exactly one report, or is dropped because the right ended or the coordinator said so.
 //! - A4: a report is kept until it is answered, and sent again in every session until then.
-//! - A5: no more than the window is in flight.
+//! - A5: no more than the window is in flight. What is overdue is not: it is only listened for.
 //! - A6: of no scan more packets are handed out than its share × time and one burst, over any interval, whatever its leases do.
 //! - A7: no more is in flight to a host than its window, and no more handed out for it than the scan's rate per host.
 //! - A8: of a scan whose control state is not known nothing is handed out.
@@ -65,6 +65,8 @@ pub enum Input {
     Disconnected,
     /// The coordinator said something.
     Message(Box<CoordinatorMessage>),
+    /// Probes have waited as long as their answers should take: they are in flight no longer, and may come back still.
+    Overdue(Vec<ProbeId>),
     /// Probes came back.
     Settled(Vec<Settled>),
     /// This process is to end: report what there is, take no more.
@@ -102,6 +104,14 @@ struct Scan {
     pacer: Option<Pacer>,
 }
 
+/// A probe that was handed out.
+#[derive(Debug)]
+struct Out {
+    /// To whom it went.
+    address: IpAddr,
+    overdue: bool,
+}
+
 /// The agent. See the contract at the head of this crate.
 pub struct Agent {
     identity: Identity,
@@ -114,8 +124,10 @@ pub struct Agent {
     leases: BTreeMap<Epoch, Lease>,
     /// Whose turn it is.
     turns: VecDeque<Epoch>,
-    /// What was handed out and has not come back, and to whom it went.
-    in_flight: BTreeMap<ProbeId, IpAddr>,
+    /// What was handed out and has not come back.
+    out: BTreeMap<ProbeId, Out>,
+    /// How many of them are in flight.
+    in_flight: usize,
     hosts: HostTable,
     scans: BTreeMap<ScanId, Scan>,
     /// When time alone lets something be handed out again.
@@ -142,7 +154,8 @@ impl Agent {
             asked: 0,
             leases: BTreeMap::new(),
             turns: VecDeque::new(),
-            in_flight: BTreeMap::new(),
+            out: BTreeMap::new(),
+            in_flight: 0,
             hosts: HostTable::default(),
             scans: BTreeMap::new(),
             fill_at: None,
@@ -161,6 +174,7 @@ impl Agent {
             Input::Connected => (self.session, self.asked) = (Session::Silent, 0),
             Input::Disconnected => (self.session, self.asked) = (Session::None, 0),
             Input::Message(message) => self.message(now, *message),
+            Input::Overdue(overdue) => self.overdue(&overdue),
             Input::Settled(settled) => self.settled(now, &settled),
             Input::Drain => self.drain(),
         }
@@ -216,7 +230,7 @@ impl Agent {
     /// Says hello on a new session once nothing of a dropped lease is in flight: hello lets go of what it does not name, and the
     /// coordinator may give that to others at once.
     fn hello(&mut self) {
-        if self.session != Session::Silent || !self.in_flight.keys().all(|id| self.leases.contains_key(&id.epoch)) {
+        if self.session != Session::Silent || !self.out.keys().all(|id| self.leases.contains_key(&id.epoch)) {
             return;
         }
         self.session = Session::HelloSent;
@@ -338,11 +352,21 @@ impl Agent {
         }
     }
 
+    fn overdue(&mut self, overdue: &[ProbeId]) {
+        for id in overdue {
+            let Some(out) = self.out.get_mut(id).filter(|out| !out.overdue) else { continue };
+            out.overdue = true;
+            self.in_flight -= 1;
+            self.hosts.overdue(out.address);
+        }
+    }
+
     fn settled(&mut self, now: Time, settled: &[Settled]) {
         let mut counted = 0;
         for one in settled {
-            let Some(address) = self.in_flight.remove(&one.id) else { continue };
-            self.hosts.settled(address, one.outcome);
+            let Some(Out { address, overdue }) = self.out.remove(&one.id) else { continue };
+            self.in_flight -= usize::from(!overdue);
+            self.hosts.settled(address, one.outcome, one.rtt, overdue);
             let Some(lease) = self.leases.get_mut(&one.id.epoch) else { continue };
             // Refused before the send because the batch was old; the right may have been renewed since.
             if one.outcome == Outcome::not_probed(Cause::Interrupted) {

@@ -21,6 +21,9 @@ pub struct Probe {
     pub id: ProbeId,
     /// Whom to ask, and what.
     pub target: Target,
+    /// After how long without an answer it counts as in flight no longer; at most `timeout`. A prober that has room to go on listening
+    /// says so then; one that has not may take no notice.
+    pub overdue: Duration,
     /// How long to wait for an answer.
     pub timeout: Duration,
 }

@@ -6,8 +6,11 @@
 //! - H3: whoever was put aside for want of room is woken when there may be room again.
 //! - H4: it remembers at most [`HOSTS_MAX`] hosts. Where there are many, it forgets those that have nothing in flight or put aside
 //!   and whose pacer is full: their window begins anew, their rate is kept.
+//! - H5: what is overdue is in flight no longer, and is not counted again when it comes back. How long a try waits follows the round
+//!   trips that were measured of its host, else of its neighbours (see [`round_trip`](crate::round_trip)).
 
 use crate::pacer::Pacer;
+use crate::round_trip::{Neighbourhood, RoundTrip, Wait};
 use protocol::message::ProbeOptions;
 use protocol::probe::Outcome;
 use protocol::rate::Rate;
@@ -24,6 +27,8 @@ pub const HOSTS_MAX: usize = 65_536;
 const FORGET_FROM: usize = 16_384;
 /// How long a full table is left alone before it is looked through again.
 const FULL_FOR: Duration = Duration::from_millis(100);
+/// The most neighbourhoods whose round trips are remembered. Then they are measured anew, which takes one answer each.
+const NEIGHBOURHOODS_MAX: usize = 4_096;
 
 /// How a scan treats each host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +65,7 @@ struct Host {
     answered: bool,
     /// How many timed out since the last doubling.
     timed_out: u32,
+    round_trip: Option<RoundTrip>,
     pacer: Option<Pacer>,
     /// How many were put aside because it had no room.
     aside: u32,
@@ -76,6 +82,7 @@ impl Host {
             doublings: 0,
             answered: false,
             timed_out: 0,
+            round_trip: None,
             pacer: None,
             aside: 0,
             woken: false,
@@ -98,11 +105,8 @@ impl Host {
         }
     }
 
-    fn settled(&mut self, outcome: Outcome) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if outcome.is_sign_of_life() {
-            (self.answered, self.doublings) = (true, 0);
-        } else if outcome.is_silence() && !self.answered {
+    fn timed_out(&mut self) {
+        if !self.answered {
             self.timed_out += 1;
             if self.timed_out >= self.cap() {
                 self.timed_out = 0;
@@ -122,6 +126,7 @@ impl Host {
 #[derive(Debug)]
 pub struct HostTable {
     hosts: BTreeMap<IpAddr, Host>,
+    neighbourhoods: BTreeMap<Neighbourhood, RoundTrip>,
     /// Hosts with something put aside whose pacer will have room.
     due: BTreeSet<(Time, IpAddr)>,
     /// Hosts with something put aside that may have room.
@@ -136,6 +141,7 @@ impl Default for HostTable {
     fn default() -> Self {
         Self {
             hosts: BTreeMap::new(),
+            neighbourhoods: BTreeMap::new(),
             due: BTreeSet::new(),
             woken: Vec::new(),
             aside: 0,
@@ -191,12 +197,39 @@ impl HostTable {
         }
     }
 
-    /// A probe came back.
-    pub fn settled(&mut self, address: IpAddr, outcome: Outcome) {
+    /// A probe has waited as long as an answer should take: it is in flight no longer.
+    pub fn overdue(&mut self, address: IpAddr) {
         if let Some(host) = self.hosts.get_mut(&address) {
-            host.settled(outcome);
+            host.in_flight = host.in_flight.saturating_sub(1);
+            host.timed_out();
             self.wake(address);
         }
+    }
+
+    /// A probe came back. `was_overdue`: it was counted before.
+    pub fn settled(&mut self, address: IpAddr, outcome: Outcome, rtt: Option<Duration>, was_overdue: bool) {
+        let Some(host) = self.hosts.get_mut(&address) else { return };
+        host.in_flight -= u32::from(!was_overdue && host.in_flight > 0);
+        if outcome.is_sign_of_life() {
+            (host.answered, host.doublings) = (true, 0);
+        } else if outcome.is_silence() && !was_overdue {
+            host.timed_out();
+        }
+        if let Some(rtt) = rtt.filter(|_| outcome.is_sign_of_life()) {
+            host.round_trip = Some(host.round_trip.map_or_else(|| RoundTrip::first(rtt), |known| known.then(rtt)));
+            self.measured(address.into(), rtt);
+        }
+        self.wake(address);
+    }
+
+    /// How long a try at a host waits, and `longest` at most.
+    #[must_use]
+    pub fn wait(&self, address: IpAddr, longest: Duration) -> Wait {
+        if let Some(host) = self.hosts.get(&address).and_then(|host| host.round_trip) {
+            return Wait::measured(host, longest);
+        }
+        let neighbours = self.neighbourhoods.get(&address.into());
+        neighbours.map_or(Wait::fixed(longest), |&neighbours| Wait::guessed(neighbours, longest))
     }
 
     /// A host with something put aside for which there may be room now; each once. Ask until `None`.
@@ -268,6 +301,17 @@ impl HostTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty()
+    }
+
+    fn measured(&mut self, neighbourhood: Neighbourhood, rtt: Duration) {
+        if let Some(known) = self.neighbourhoods.get_mut(&neighbourhood) {
+            *known = known.then(rtt);
+            return;
+        }
+        if self.neighbourhoods.len() >= NEIGHBOURHOODS_MAX {
+            self.neighbourhoods.clear();
+        }
+        self.neighbourhoods.insert(neighbourhood, RoundTrip::first(rtt));
     }
 
     fn wake(&mut self, address: IpAddr) {

@@ -1,13 +1,13 @@
 //! A lease that is being worked on: which targets wait, which are in flight, what is known of the rest.
 
 use crate::attempt::{Probe, ProbeId, Settled};
+use crate::round_trip::Wait;
 use protocol::chunk;
 use protocol::message::{Finding, Grant, Report};
 use protocol::plan::IndexedTarget;
 use protocol::probe::{Cause, Outcome, Target};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// How many targets are worked out at once: the plan's order is not asked for each alone.
 const AHEAD: u32 = 256;
@@ -102,14 +102,15 @@ impl Lease {
         self.aside.iter().map(|(&address, waiting)| (address, waiting.len() as u32))
     }
 
-    /// The next probe, which is in flight from now on; `None` if none waits.
-    pub fn next_probe(&mut self) -> Option<Probe> {
+    /// The next probe, which is in flight from now on and waits so long; `None` if none waits.
+    pub fn next_probe(&mut self, wait: Wait) -> Option<Probe> {
         self.refill();
         let item = self.ready.pop_front()?;
         Some(Probe {
             id: ProbeId { epoch: self.grant.epoch, index: item.index },
             target: item.target,
-            timeout: Duration::from_millis(u64::from(self.grant.options.timeout_ms)),
+            overdue: wait.overdue,
+            timeout: wait.timeout,
         })
     }
 

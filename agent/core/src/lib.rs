@@ -18,6 +18,7 @@ pub mod lease;
 pub mod pacer;
 pub mod packets;
 pub mod right;
+pub mod round_trip;
 pub mod simulated;
 pub mod speed;
 pub mod unacknowledged;

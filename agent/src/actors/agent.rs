@@ -232,7 +232,13 @@ impl Handler<SettledBatch> for Agent {
     type Result = ();
 
     fn handle(&mut self, batch: SettledBatch, ctx: &mut Self::Context) {
-        self.input(Input::Settled(batch.settled), ctx);
+        // What is overdue first: some of it may be settled by now.
+        if !batch.overdue.is_empty() {
+            self.input(Input::Overdue(batch.overdue), ctx);
+        }
+        if !batch.settled.is_empty() {
+            self.input(Input::Settled(batch.settled), ctx);
+        }
     }
 }
 

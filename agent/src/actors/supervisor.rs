@@ -19,7 +19,7 @@ use crate::probe::Prober;
 use crate::probe::engine::{Engine, Hands};
 use crate::scope::{Admission, Orders};
 use actix::prelude::*;
-use agent_core::attempt::{Batch, Probe, Settled};
+use agent_core::attempt::{Batch, Probe, ProbeId, Settled};
 use driver::{Driver, Ended};
 use futures_util::FutureExt;
 use protocol::probe::{Cause, Outcome, ProbeKind};
@@ -53,6 +53,8 @@ pub struct Shutdown;
 pub struct SettledBatch {
     /// The supervisor's kind.
     pub kind: ProbeKind,
+    /// Probes that are overdue, and listened for still. Each is told before it settles, once.
+    pub overdue: Vec<ProbeId>,
     /// The probes.
     pub settled: Vec<Settled>,
 }
@@ -168,7 +170,7 @@ impl ProbeSupervisor {
     fn refuse(&self, batch: Batch, cause: Cause, ctx: &mut Context<Self>) {
         let refused = |probe: &Probe| Settled { id: probe.id, outcome: Outcome::not_probed(cause), rtt: None };
         let settled = batch.probes.iter().map(refused).collect();
-        let told = self.settled_to.send(SettledBatch { kind: self.kind, settled });
+        let told = self.settled_to.send(SettledBatch { kind: self.kind, overdue: Vec::new(), settled });
         ctx.wait(tokio::time::timeout(driver::OWNER_TIMEOUT, told).map(drop).into_actor(self));
     }
 }

@@ -41,6 +41,11 @@ pub(super) fn local(error: &io::Error) -> Local {
     }
 }
 
+/// True if nothing but descriptors is lacking.
+pub(super) fn is_want_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// Reads what SO_ERROR says of a connect: the network's answer.
 pub(super) fn from_network(errno: i32) -> Outcome {
     let reason = match errno {

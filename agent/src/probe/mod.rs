@@ -59,13 +59,17 @@ pub enum Prober {
 }
 
 impl Prober {
-    /// TCP connects, in the fastest way that this system has.
+    /// TCP connects, in the fastest way that this system has. Where it can, it has as many sockets as `listening` says beyond those in
+    /// flight, to listen for late answers.
     #[must_use]
-    pub fn connects() -> Self {
+    pub fn connects(listening: u32) -> Self {
         #[cfg(target_os = "linux")]
-        return Self::Engine(Engine::connects(Sockets::Reused));
+        return Self::Engine(Engine::connects(Sockets::Reused).listening(listening));
         #[cfg(not(target_os = "linux"))]
-        Self::Connect(ConnectProber::new())
+        {
+            let _ = listening;
+            Self::Connect(ConnectProber::new())
+        }
     }
 
     /// How many probes it can have in flight, whatever its owner would like. `None` for no bound of its own.

@@ -62,8 +62,9 @@ impl Prepared {
         };
         let plan = Plan::new(addresses, slots, seed)?;
         let timeout = request.timeout().unwrap_or(TIMEOUT);
-        let window = window(request.window());
+        let window = window(request.window(), descriptors());
         let options = ProbeOptions {
+            adaptive: request.timeout().is_none(),
             per_host_rate: request.per_host_rate(),
             ..ProbeOptions::new(u32::try_from(timeout.as_millis())?.max(1), window)
         };
@@ -90,24 +91,31 @@ impl Prepared {
         let settings = Settings { dismiss: true, ..Settings::default() }.with_timeout(timeout);
         settings.check(timeout)?;
         let scope = Scope::typed(plan.addresses().to_set()).except(exclude.clone());
-        let parts = agent(plan.slots().ping(), scope, window(Some(record.options.window)))?;
+        let parts = agent(plan.slots().ping(), scope, record.options.window)?;
         Ok(Self { plan, record, settings, parts })
     }
 }
 
-/// What the machine can have in flight, or less if less is asked for.
-fn window(asked: Option<u32>) -> u32 {
+/// What this process may have open.
+fn descriptors() -> Descriptors {
     let descriptors = Descriptors::raise().or_else(|error| {
         tracing::warn!(%error, "the limit of open files stays");
         Descriptors::read()
     });
     // Where the limit cannot even be read, the least that POSIX grants.
-    let possible = descriptors.unwrap_or(Descriptors::new(256)).default_window();
+    descriptors.unwrap_or(Descriptors::new(256))
+}
+
+/// What the machine can have in flight, or less if less is asked for.
+fn window(asked: Option<u32>, descriptors: Descriptors) -> u32 {
+    let possible = descriptors.default_window();
     asked.map_or(possible, |asked| asked.min(possible)).max(1)
 }
 
-fn agent(ping: bool, scope: Scope, window: u32) -> anyhow::Result<AgentParts> {
-    let mut probers = vec![(ProbeKind::Tcp, Prober::connects())];
+fn agent(ping: bool, scope: Scope, window_asked: u32) -> anyhow::Result<AgentParts> {
+    let descriptors = descriptors();
+    let window = window(Some(window_asked), descriptors);
+    let mut probers = vec![(ProbeKind::Tcp, Prober::connects(descriptors.listening(window)))];
     let mut ping_method = PingMethod::Icmp;
     if ping {
         let access = PingAccess::detect();

@@ -1,9 +1,9 @@
 //! Which probes are handed out now: right, reports, windows, pacers and hosts all have a say.
 
-use super::Agent;
 use crate::attempt::{Batch, Probe};
 use crate::host_table::{Limits, Room};
 use crate::packets;
+use crate::round_trip::Wait;
 use protocol::id::Epoch;
 use protocol::message::{PingMethod, ProbeOptions, Run};
 use protocol::probe::{ProbeKind, Target};
@@ -11,7 +11,7 @@ use protocol::time::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Output;
+use super::{Agent, Out, Output};
 
 /// The most probes in one batch.
 const BATCH_PROBES_MAX: usize = 256;
@@ -82,7 +82,7 @@ impl Agent {
         let lease = self.leases.get_mut(&epoch)?;
         let options = lease.grant().options;
         let scan = self.scans.get_mut(&lease.grant().scan).filter(|scan| scan.run == Run::Go)?;
-        if self.in_flight.len() >= options.window.min(self.identity.window_max) as usize {
+        if self.in_flight >= options.window.min(self.identity.window_max) as usize {
             return None;
         }
         loop {
@@ -96,8 +96,14 @@ impl Agent {
                 Room::Taken => {
                     let paced = scan.pacer.as_mut().is_none_or(|pacer| pacer.take(now, cost));
                     debug_assert!(paced, "A6: the pacer had room");
-                    let probe = lease.next_probe()?;
-                    let twice = self.in_flight.insert(probe.id, target.address);
+                    let longest = longest(&options);
+                    let wait = match options.adaptive {
+                        true => self.hosts.wait(target.address, longest),
+                        false => Wait::fixed(longest),
+                    };
+                    let probe = lease.next_probe(wait)?;
+                    self.in_flight += 1;
+                    let twice = self.out.insert(probe.id, Out { address: target.address, overdue: false });
                     debug_assert!(twice.is_none(), "A2: {} is in flight", probe.target);
                     return Some(probe);
                 }
@@ -108,6 +114,10 @@ impl Agent {
     }
 }
 
+fn longest(options: &ProbeOptions) -> Duration {
+    Duration::from_millis(u64::from(options.timeout_ms))
+}
+
 fn cost(target: Target, ping_method: PingMethod, options: ProbeOptions) -> u32 {
-    packets::per_probe(target.slot.kind(), ping_method, Duration::from_millis(u64::from(options.timeout_ms)))
+    packets::per_probe(target.slot.kind(), ping_method, longest(&options))
 }

@@ -226,7 +226,7 @@ impl Lab {
                 }
                 Event::Says(message) => self.says(*message),
             }
-            let idle = self.agent.leases.is_empty() && self.agent.in_flight.is_empty();
+            let idle = self.agent.leases.is_empty() && self.agent.out.is_empty();
             if idle && self.events.first_key_value().is_none_or(|((at, _), _)| *at > self.now) {
                 return;
             }
@@ -431,11 +431,45 @@ fn a8_nothing_is_sent_of_a_scan_whose_control_is_not_known_or_that_pauses() {
 fn a5_no_more_than_the_window_is_in_flight() {
     let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, None)]);
     lab.grant(grants(SCAN, 64, 10, ProbeOptions::new(900, 50)));
-    assert_eq!(lab.agent.in_flight.len(), 50);
+    assert_eq!(lab.agent.in_flight, 50);
     // What comes back twice, or was never sent, makes no room.
     let stranger = ProbeId { epoch: Epoch::new(77), index: 0 };
     lab.input(Input::Settled(vec![Settled { id: stranger, outcome: Outcome::FILTERED, rtt: None }]));
     assert_eq!(lab.sent.len(), 50);
+}
+
+#[test]
+fn a5_what_is_overdue_makes_room_once_and_its_late_answer_counts() {
+    let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, None)]);
+    lab.grant(grants(SCAN, 1, 60, ProbeOptions::new(900, 50)));
+    let late: Vec<_> = lab.sent.iter().take(5).map(|(_, probe)| probe.id).collect();
+    let stranger = ProbeId { epoch: Epoch::new(77), index: 0 };
+    lab.input(Input::Overdue([late.clone(), vec![stranger]].concat()));
+    lab.input(Input::Overdue(late));
+    assert_eq!((lab.sent.len(), lab.agent.in_flight, lab.agent.out.len()), (55, 50, 55));
+    let answered = lab.sent[0].1;
+    lab.input(Input::Settled(vec![Settled { id: answered.id, outcome: Outcome::OPEN, rtt: Some(ms(700)) }]));
+    assert_eq!((lab.sent.len(), lab.agent.in_flight), (55, 50), "it made room before");
+    lab.flying.remove(&answered.id);
+    lab.events.retain(|_, event| !matches!(event, Event::Settles(settled) if settled.id == answered.id));
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.reports[0].findings.len(), 1);
+}
+
+#[test]
+fn tries_wait_as_the_round_trips_say_if_the_scan_lets_them() {
+    for (adaptive, expected) in [(false, ms(900)), (true, ms(100))] {
+        let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, None)]);
+        let options = ProbeOptions { adaptive, ..ProbeOptions::new(900, 1) };
+        lab.grant(grants(SCAN, 1, 60, options));
+        for _ in 0..30 {
+            let id = lab.sent.last().unwrap().1.id;
+            lab.input(Input::Settled(vec![Settled { id, outcome: Outcome::CLOSED, rtt: Some(ms(1)) }]));
+        }
+        let (first, last) = (lab.sent[0].1, lab.sent.last().unwrap().1);
+        assert_eq!((first.overdue, first.timeout), (ms(900), ms(900)), "nothing was measured");
+        assert_eq!(last.overdue, expected);
+    }
 }
 
 #[test]

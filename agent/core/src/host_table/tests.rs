@@ -20,7 +20,7 @@ fn take_all(table: &mut HostTable, limits: Limits) -> u32 {
 
 fn settle(table: &mut HostTable, count: u32, outcome: Outcome) {
     for _ in 0..count {
-        table.settled(host(1), outcome);
+        table.settled(host(1), outcome, None, false);
     }
 }
 
@@ -102,7 +102,7 @@ fn h4_idle_hosts_are_forgotten_and_a_full_table_says_so() {
     let mut table = HostTable::default();
     for number in 0..200_000 {
         assert_eq!(table.take(at(0), host(number), PLAIN, 1), Room::Taken);
-        table.settled(host(number), Outcome::CLOSED);
+        table.settled(host(number), Outcome::CLOSED, None, false);
     }
     assert!(table.len() <= FORGET_FROM, "{} hosts are remembered, and none is in use", table.len());
     // Each was sent something within the second that its rate wants: none may be forgotten.
@@ -111,9 +111,56 @@ fn h4_idle_hosts_are_forgotten_and_a_full_table_says_so() {
     let taken = (0..100_000).take_while(|&number| table.take(at(0), host(number), limits, 1) == Room::Taken).count();
     assert_eq!((taken, table.len()), (HOSTS_MAX, HOSTS_MAX));
     for number in 0..HOSTS_MAX as u32 {
-        table.settled(host(number), Outcome::CLOSED);
+        table.settled(host(number), Outcome::CLOSED, None, false);
     }
     assert_eq!(table.next_at(), Some(at(100)));
     assert_eq!(table.take(at(500), host(100_000), limits, 1), Room::TableFull);
     assert_eq!(table.take(at(1_500), host(100_000), limits, 1), Room::Taken);
+}
+
+#[test]
+fn h5_what_is_overdue_makes_room_once_and_counts_as_timed_out_once() {
+    let mut table = HostTable::default();
+    assert_eq!(take_all(&mut table, PLAIN), 128);
+    for _ in 0..100 {
+        table.overdue(host(1));
+    }
+    assert_eq!((table.in_flight(host(1)), take_all(&mut table, PLAIN)), (28, 100));
+    for _ in 0..100 {
+        table.settled(host(1), Outcome::FILTERED, None, true);
+    }
+    assert_eq!(table.in_flight(host(1)), 128, "none is counted twice");
+    for _ in 0..28 {
+        table.overdue(host(1));
+    }
+    assert_eq!(take_all(&mut table, PLAIN), 156, "a whole window timed out");
+}
+
+#[test]
+fn h5_a_host_waits_as_long_as_its_own_answers_take_and_else_as_long_as_its_neighbours_do() {
+    let longest = Duration::from_millis(900);
+    let mut table = HostTable::default();
+    assert_eq!(table.wait(host(1), longest), Wait::fixed(longest), "nothing is measured");
+    for number in 1..=3 {
+        assert_eq!(table.take(at(0), host(number), PLAIN, 1), Room::Taken);
+    }
+    let answers = |table: &mut HostTable, number: u32, millis: u64| {
+        for _ in 0..30 {
+            table.settled(host(number), Outcome::CLOSED, Some(Duration::from_millis(millis)), false);
+        }
+    };
+    answers(&mut table, 1, 1);
+    assert_eq!(table.wait(host(1), longest).overdue, Duration::from_millis(100));
+    let guessed = table.wait(host(2), longest);
+    assert_eq!((guessed.overdue, guessed.timeout), (Duration::from_millis(100), longest));
+    answers(&mut table, 2, 400);
+    assert!(table.wait(host(2), longest).overdue > Duration::from_millis(400));
+    assert_eq!(table.wait(host(1), longest).overdue, Duration::from_millis(100), "each has its own");
+    assert!(table.wait(host(3), longest).overdue > Duration::from_millis(400), "neighbours differ");
+    assert_eq!(table.wait(host(300), longest), Wait::fixed(longest), "another /24");
+    table.settled(host(3), Outcome::FILTERED, Some(Duration::from_millis(1)), false);
+    assert!(
+        table.wait(host(3), longest).overdue > Duration::from_millis(400),
+        "a router's word is no round trip of a host"
+    );
 }

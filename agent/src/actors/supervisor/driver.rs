@@ -205,7 +205,7 @@ impl Outbox {
         }
         self.due = None;
         let settled = self.held.drain(..self.held.len().min(SETTLED_MAX)).collect();
-        let request = self.to.send(SettledBatch { kind: self.kind, settled });
+        let request = self.to.send(SettledBatch { kind: self.kind, overdue: Vec::new(), settled });
         let taken = tokio::time::timeout(OWNER_TIMEOUT, request).map(|answer| matches!(answer, Ok(Ok(()))));
         self.sending = Some(taken.boxed_local());
     }

@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 pub(super) async fn forward(kind: ProbeKind, mut up: mpsc::Receiver<Up>, in_hand: InHand, owner: Owner) -> Ended {
     let _obituary = Obituary::new(kind, owner.died);
     while let Some(first) = up.recv().await {
-        let (mut next, mut settled) = (Some(first), Vec::new());
+        let (mut next, mut overdue, mut settled) = (Some(first), Vec::new(), Vec::new());
         while let Some(message) = next.take() {
             match message {
-                Up::Settled { thread, settled: some } => {
+                Up::Settled { thread, overdue: late, settled: some } => {
                     in_hand.came_back(thread, some.len());
+                    overdue.extend(late);
                     settled.extend(some);
                 }
                 Up::Died => return Ended::Died,
@@ -23,7 +24,7 @@ pub(super) async fn forward(kind: ProbeKind, mut up: mpsc::Receiver<Up>, in_hand
                 next = up.try_recv().ok();
             }
         }
-        let sent = owner.settled.send(SettledBatch { kind, settled });
+        let sent = owner.settled.send(SettledBatch { kind, overdue, settled });
         if !matches!(tokio::time::timeout(OWNER_TIMEOUT, sent).await, Ok(Ok(()))) {
             return Ended::OwnerGone;
         }

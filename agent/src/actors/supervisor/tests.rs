@@ -122,7 +122,7 @@ impl Bench {
 }
 
 fn probe(index: u32, target: Target) -> Probe {
-    Probe { id: ProbeId { epoch: Epoch::new(1), index }, target, timeout: TIMEOUT }
+    Probe { id: ProbeId { epoch: Epoch::new(1), index }, target, overdue: TIMEOUT, timeout: TIMEOUT }
 }
 
 fn target(host: u8, port: u16) -> Target {

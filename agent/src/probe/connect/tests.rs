@@ -18,6 +18,7 @@ fn probe(address: &str, port: u16) -> Probe {
     Probe {
         id: ProbeId { epoch: Epoch::new(1), index: 0 },
         target: Target { address: address.parse().unwrap(), slot: Slot::Tcp(port) },
+        overdue: Duration::from_secs(5),
         timeout: Duration::from_secs(5),
     }
 }

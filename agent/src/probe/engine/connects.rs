@@ -144,7 +144,7 @@ impl Means for Connects {
         // Descriptors may all be with idle sockets of the other IP version.
         let other = if v6 { &mut self.idle_v4 } else { &mut self.idle_v6 };
         match opened {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => match other.pop() {
+            Err(error) if errno::is_want_of_descriptors(&error) => match other.pop() {
                 Some(way) => {
                     self.free(way, false);
                     self.open(epoll, v6)

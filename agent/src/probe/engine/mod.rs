@@ -17,7 +17,7 @@ mod thread;
 mod wheel;
 
 use crate::scope::{Admission, Orders};
-use agent_core::attempt::{Batch, Probe, Settled};
+use agent_core::attempt::{Batch, Probe, ProbeId, Settled};
 use protocol::probe::Outcome;
 use rustix::event::{EventfdFlags, eventfd};
 use std::cell::Cell;
@@ -46,6 +46,7 @@ const THREADS_MAX: usize = 4;
 pub struct Engine {
     asks: Asks,
     threads: usize,
+    listening: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ impl Engine {
     #[must_use]
     pub fn connects(sockets: Sockets) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-        Self { asks: Asks::Connects(sockets), threads }
+        Self { asks: Asks::Connects(sockets), threads, listening: 0 }
     }
 
     /// On so many threads, at least one.
@@ -67,20 +68,27 @@ impl Engine {
         Self { threads: threads.max(1), ..self }
     }
 
+    /// With room for so many beyond those in flight, to listen for what is overdue. Without, overdue probes are listened for while
+    /// nothing else wants their sockets.
+    #[must_use]
+    pub fn listening(self, listening: u32) -> Self {
+        Self { listening: listening as usize, ..self }
+    }
+
     /// Starts its threads, with at most `in_flight_max` probes in flight over all of them.
     ///
     /// # Errors
     /// If this machine gives no thread, or no descriptors for what wakes them.
     pub(crate) fn start(self, admission: &Admission, in_flight_max: usize) -> io::Result<(Hands, mpsc::Receiver<Up>)> {
         let threads = self.threads.min(in_flight_max).max(1);
-        let each = (in_flight_max / threads).max(1);
+        let room = thread::Room::new(in_flight_max / threads, self.listening / threads);
         let (up, settled) = mpsc::channel(UP_MAX);
         let mut hands = Vec::with_capacity(threads);
         for number in 0..threads {
             let means = match self.asks {
                 Asks::Connects(sockets) => Connects::new(sockets),
             };
-            hands.push(spawn(number, means, admission.for_another_thread(), each, up.clone())?);
+            hands.push(spawn(number, means, admission.for_another_thread(), room, up.clone())?);
         }
         Ok((Hands(hands), settled))
     }
@@ -90,14 +98,14 @@ fn spawn<M: Means + Send + 'static>(
     number: usize,
     means: M,
     admission: Admission,
-    in_flight_max: usize,
+    room: thread::Room,
     up: mpsc::Sender<Up>,
 ) -> io::Result<Hand> {
     let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let (batches, batches_of_thread) = mpsc::channel(BATCHES_MAX);
     let (orders, orders_of_thread) = mpsc::channel(ORDERS_MAX);
     let inbox = thread::Inbox { batches: batches_of_thread, orders: orders_of_thread, wake: Arc::clone(&wake) };
-    let thread = thread::Thread::new(number, means, admission, in_flight_max, inbox, up)?;
+    let thread = thread::Thread::new(number, means, admission, room, inbox, up)?;
     std::thread::Builder::new().name(format!("probes-{number}")).spawn(move || thread.run())?;
     Ok(Hand { batches, orders, in_hand: Rc::new(Cell::new(0)), wake: Wake(wake) })
 }
@@ -109,6 +117,8 @@ pub(crate) enum Up {
     Settled {
         /// Which thread had them.
         thread: usize,
+        /// Which are overdue, and listened for still: told before they settle.
+        overdue: Vec<ProbeId>,
         /// The probes.
         settled: Vec<Settled>,
     },

@@ -27,6 +27,7 @@ fn probe(index: u32, address: SocketAddr) -> Probe {
     Probe {
         id: ProbeId { epoch: Epoch::new(1), index },
         target: Target { address: address.ip(), slot: Slot::Tcp(address.port()) },
+        overdue: TIMEOUT,
         timeout: TIMEOUT,
     }
 }
@@ -215,6 +216,34 @@ fn what_waits_when_the_supervisor_lets_go_is_settled_and_what_is_in_the_air_ends
     assert!(up.blocking_recv().is_none());
 }
 
+/// Each is told overdue once, before it settles; what is overdue leaves its place to the next, and its socket only if there is no other.
+#[test]
+fn what_is_overdue_is_listened_for_until_its_time_is_over_or_its_socket_is_wanted() {
+    let silent = Silent::new();
+    let (overdue, timeout) = (Duration::from_millis(20), Duration::from_millis(400));
+    for (listening, least_all_take) in [(4, timeout), (0, overdue * 5)] {
+        let engine = Engine::connects(Sockets::Reused).threads(1).listening(listening);
+        let (hands, mut up) = engine.start(&gate(), 1).unwrap();
+        let began = Clock::Boottime.now();
+        let probes = (0..5).map(|index| Probe { overdue, timeout, ..probe(index, silent.address) }).collect();
+        hands.run(Batch { kind: ProbeKind::Tcp, right_ends_at: Time::NEVER, probes }).unwrap();
+        let (mut told, mut settled) = (Vec::new(), Vec::new());
+        while settled.len() < 5 {
+            let Some(Up::Settled { overdue, settled: some, .. }) = up.blocking_recv() else { panic!("a thread died") };
+            told.extend(overdue.iter().map(|id| id.index));
+            assert!(some.iter().all(|settled| told.contains(&settled.id.index)), "{some:?} before it was overdue");
+            settled.extend(some);
+        }
+        let took = Clock::Boottime.now().since(began);
+        assert!(settled.iter().all(|settled| settled.outcome == Outcome::FILTERED));
+        assert_eq!(told, [0, 1, 2, 3, 4], "each once, one after the other");
+        assert!(took >= least_all_take, "{listening} listened for: {took:?}");
+        // One after the other and each listened for to its end would be five timeouts.
+        assert!(took < timeout * 4, "{listening} listened for: {took:?}");
+        ends(hands, up);
+    }
+}
+
 /// Answers at once by the port: `n × 10 + 1` panics when it is sent, `+ 2` when it is heard, `+ 3` when it is given up, each n times.
 struct Panicking {
     times: BTreeMap<u16, u16>,
@@ -282,7 +311,7 @@ fn e4_a_panic_costs_that_probe_only_and_a_second_try_may_mend_it() {
     let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
     let means = Panicking { times: BTreeMap::new(), flights: BTreeMap::new(), next: 0, event };
     let (up, mut settled) = mpsc::channel(UP_MAX);
-    let hands = Hands(vec![spawn(0, means, gate(), 1, up).unwrap()]);
+    let hands = Hands(vec![spawn(0, means, gate(), thread::Room::new(1, 0), up).unwrap()]);
     let port = |port| SocketAddr::new("127.0.0.1".parse().unwrap(), port);
     let targets: Vec<_> = [9, 11, 21, 12, 22, 13, 23, 9].map(port).to_vec();
     let outcomes: Vec<_> = ask(&hands, &mut settled, &targets).values().map(|settled| settled.outcome).collect();

@@ -1,13 +1,16 @@
 //! The loop of an engine's thread: begin flights, hear answers, give up what is due, tell what is settled.
 //!
 //! It begins few at a time and listens in between: the answers of a long burst would be lost before they are heard.
+//!
+//! What is overdue gives its place in the window to another, and is listened for until its time is over, while there are sockets to do so:
+//! then those that are overdue longest are given up first.
 
 use super::wheel::Wheel;
 use super::{Answer, Means, Name, NewOrders, Up};
 use crate::probe::errno;
 use crate::probe::pressure::{Pressure, Turned};
 use crate::scope::Admission;
-use agent_core::attempt::{Batch, Probe, Settled};
+use agent_core::attempt::{Batch, Probe, ProbeId, Settled};
 use protocol::probe::{Cause, Outcome};
 use protocol::time::Time;
 use rustix::buffer::spare_capacity;
@@ -64,7 +67,32 @@ struct Flight {
     /// What it was sent by; `None` for one that was turned away.
     way: Option<u32>,
     sent_at: Time,
+    /// When to look at it next: it is overdue, or over.
     due_at: Time,
+    overdue: bool,
+}
+
+impl Flight {
+    /// When its time is over.
+    fn over_at(&self) -> Time {
+        self.sent_at + self.waiting.probe.timeout
+    }
+}
+
+/// How many flights a thread has at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    in_flight: usize,
+    /// With those that are overdue.
+    with_overdue: usize,
+}
+
+impl Room {
+    /// Room for so many in flight, at least one, and so many more that are overdue.
+    pub(super) fn new(in_flight: usize, overdue: usize) -> Self {
+        let in_flight = in_flight.max(1);
+        Self { in_flight, with_overdue: in_flight + overdue }
+    }
 }
 
 /// The thread.
@@ -75,12 +103,15 @@ pub(super) struct Thread<M> {
     inbox: Inbox,
     up: mpsc::Sender<Up>,
     admission: Admission,
-    in_flight_max: usize,
+    room: Room,
     open: bool,
     waiting: VecDeque<Waiting>,
     flights: Flights,
     wheel: Wheel<Name>,
+    /// What is listened for still, overdue longest first, and names that mean nothing any more.
+    listened: VecDeque<Name>,
     pressure: Pressure,
+    overdue: Vec<ProbeId>,
     held: Vec<Settled>,
     held_since: Option<Time>,
 }
@@ -102,7 +133,7 @@ impl<M: Means> Thread<M> {
         number: usize,
         means: M,
         admission: Admission,
-        in_flight_max: usize,
+        room: Room,
         inbox: Inbox,
         up: mpsc::Sender<Up>,
     ) -> io::Result<Self> {
@@ -116,12 +147,14 @@ impl<M: Means> Thread<M> {
             inbox,
             up,
             admission,
-            in_flight_max,
+            room,
             open: true,
             waiting: VecDeque::new(),
             flights: Flights::default(),
             wheel,
+            listened: VecDeque::new(),
             pressure: Pressure::default(),
+            overdue: Vec::new(),
             held: Vec::new(),
             held_since: None,
         })
@@ -162,14 +195,14 @@ impl<M: Means> Thread<M> {
     }
 
     fn can_begin(&self) -> bool {
-        !self.waiting.is_empty() && self.flights.len() < self.in_flight_max && self.held.len() < HELD_MAX
+        !self.waiting.is_empty() && self.flights.in_flight() < self.room.in_flight && self.held.len() < HELD_MAX
     }
 
     /// How long there is nothing to do: not at all, or until the next turn of the wheel, or for ever.
     fn sleep(&self) -> Option<Timespec> {
         let wait = if self.can_begin() {
             Duration::ZERO
-        } else if !self.held.is_empty() {
+        } else if !self.held.is_empty() || !self.overdue.is_empty() {
             FULL_WAIT
         } else if !self.wheel.is_empty() {
             super::wheel::TICK
@@ -218,9 +251,16 @@ impl<M: Means> Thread<M> {
     fn begin(&mut self, waiting: Waiting) {
         let probe = waiting.probe;
         let now = self.admission.clock().now();
-        let ready = match catch_unwind(AssertUnwindSafe(|| self.means.ready(&self.epoll, &probe))) {
-            Ok(ready) => ready,
-            Err(_) => return self.panicked(waiting),
+        if self.flights.len() >= self.room.with_overdue {
+            self.give_up_oldest();
+        }
+        let ready = loop {
+            match catch_unwind(AssertUnwindSafe(|| self.means.ready(&self.epoll, &probe))) {
+                // What lacks a descriptor takes one from what is only listened for.
+                Ok(Err(error)) if errno::is_want_of_descriptors(&error) && self.give_up_oldest() => {}
+                Ok(ready) => break ready,
+                Err(_) => return self.panicked(waiting),
+            }
         };
         let admitted = match self.admission.admit(probe.target.address, waiting.right_ends_at) {
             Ok(admitted) => admitted,
@@ -245,8 +285,8 @@ impl<M: Means> Thread<M> {
         match sent {
             Ok(Some(way)) => {
                 self.pressure.sent();
-                let due_at = now + probe.timeout;
-                self.flights.put(Flight { waiting, way: Some(way), sent_at: now, due_at });
+                let due_at = now + probe.overdue.min(probe.timeout);
+                self.flights.put(Flight { waiting, way: Some(way), sent_at: now, due_at, overdue: false });
                 self.wheel.insert(due_at, name);
             }
             Ok(None) => self.panicked(waiting),
@@ -256,7 +296,13 @@ impl<M: Means> Thread<M> {
                 match self.pressure.turned_away(now, why, &mut turned, &admitted) {
                     Ok(wait) => {
                         let waiting = Waiting { turned, ..waiting };
-                        self.flights.put(Flight { waiting, way: None, sent_at: now, due_at: now + wait });
+                        self.flights.put(Flight {
+                            waiting,
+                            way: None,
+                            sent_at: now,
+                            due_at: now + wait,
+                            overdue: false,
+                        });
                         self.wheel.insert(now + wait, name);
                     }
                     Err(cause) => self.settle(&probe, Outcome::not_probed(cause), None),
@@ -285,13 +331,38 @@ impl<M: Means> Thread<M> {
         }
     }
 
-    /// The wheel names a flight: it is over, or not yet, or was answered long ago.
+    /// The wheel names a flight: it is over, or overdue, or not yet, or was answered long ago.
     fn is_due(&mut self, name: Name) {
-        let Some(due_at) = self.flights.get(name).map(|flight| flight.due_at) else { return };
-        if due_at > self.admission.clock().now() {
+        let Some(flight) = self.flights.get(name) else { return };
+        let (due_at, over_at, sent) = (flight.due_at, flight.over_at(), flight.way.is_some());
+        let now = self.admission.clock().now();
+        if due_at > now {
             return self.wheel.insert(due_at, name);
         }
+        if sent && over_at > now {
+            self.overdue.extend(self.flights.overdue(name, over_at));
+            self.listened.push_back(name);
+            return self.wheel.insert(over_at, name);
+        }
+        self.give_up(name);
+    }
+
+    /// Gives up what is overdue longest. False if nothing is.
+    fn give_up_oldest(&mut self) -> bool {
+        while let Some(name) = self.listened.pop_front() {
+            if self.flights.get(name).is_some() {
+                self.give_up(name);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn give_up(&mut self, name: Name) {
         let Some(flight) = self.flights.take(name) else { return };
+        while self.listened.front().is_some_and(|&name| self.flights.get(name).is_none()) {
+            self.listened.pop_front();
+        }
         let Some(way) = flight.way else { return self.waiting.push_front(flight.waiting) };
         let probe = flight.waiting.probe;
         match catch_unwind(AssertUnwindSafe(|| self.means.give_up(way, name, &probe))) {
@@ -320,19 +391,20 @@ impl<M: Means> Thread<M> {
 
     /// Tells what is settled if it is worth a message, or old, or nothing else is to be done. False if nobody listens.
     fn flush(&mut self) -> bool {
-        if self.held.is_empty() {
+        if self.held.is_empty() && self.overdue.is_empty() {
             return !self.up.is_closed();
         }
         let now = self.admission.clock().now();
         let since = *self.held_since.get_or_insert(now);
-        if self.held.len() < FLUSH_AT && self.can_begin() && now.since(since) < FLUSH_AFTER {
+        if self.held.len() + self.overdue.len() < FLUSH_AT && self.can_begin() && now.since(since) < FLUSH_AFTER {
             return true;
         }
-        while !self.held.is_empty() {
+        while !self.held.is_empty() || !self.overdue.is_empty() {
             match self.up.try_reserve() {
                 Ok(room) => {
                     let settled = self.held.drain(..self.held.len().min(SETTLED_MAX)).collect();
-                    room.send(Up::Settled { thread: self.number, settled });
+                    let overdue = std::mem::take(&mut self.overdue);
+                    room.send(Up::Settled { thread: self.number, overdue, settled });
                     self.held_since = None;
                 }
                 Err(TrySendError::Full(())) => return true,
@@ -349,6 +421,7 @@ struct Flights {
     places: Vec<(u32, Option<Flight>)>,
     free: Vec<u32>,
     len: usize,
+    overdue: usize,
 }
 
 impl Flights {
@@ -358,6 +431,21 @@ impl Flights {
 
     fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// How many are not overdue.
+    fn in_flight(&self) -> usize {
+        self.len - self.overdue
+    }
+
+    /// A flight is overdue from now on, and over at `due_at`: whose it is.
+    fn overdue(&mut self, name: Name, due_at: Time) -> Option<ProbeId> {
+        let (_, flight) =
+            self.places.get_mut(name.place as usize).filter(|(generation, _)| *generation == name.generation)?;
+        let flight = flight.as_mut()?;
+        self.overdue += usize::from(!flight.overdue);
+        (flight.overdue, flight.due_at) = (true, due_at);
+        Some(flight.waiting.probe.id)
     }
 
     /// The name of the flight that is put next.
@@ -388,6 +476,7 @@ impl Flights {
         *generation = generation.wrapping_add(1);
         self.free.push(name.place);
         self.len -= 1;
+        self.overdue -= usize::from(flight.overdue);
         Some(flight)
     }
 
