@@ -15,10 +15,12 @@ use super::{Agent, Out, Output};
 
 /// The most probes in one batch.
 const BATCH_PROBES_MAX: usize = 256;
+/// A host bears so many probes a second, if one lease should be of one host alone.
+const SLOW_PER_SECOND: f64 = 256.0;
 
 impl Agent {
     /// Hands out probes while both hold: 1. the right lasts; 2. reports have room. Leases take turns, a probe each, until none of
-    /// them has one that may go.
+    /// them has one that may go; those of a slow scan go one after the other, so that one is reported before all are.
     pub(super) fn fill(&mut self, now: Time) {
         self.fill_at = None;
         let Some(right_ends_at) =
@@ -32,8 +34,13 @@ impl Agent {
             let mut idle = 0;
             while idle < self.turns.len() {
                 let Some(epoch) = self.turns.pop_front() else { break };
-                self.turns.push_back(epoch);
-                match self.next_probe(now, epoch) {
+                let probe = self.next_probe(now, epoch);
+                if probe.is_some() && self.is_slow(epoch) {
+                    self.turns.push_front(epoch);
+                } else {
+                    self.turns.push_back(epoch);
+                }
+                match probe {
                     Some(probe) => {
                         idle = 0;
                         batches.entry(probe.target.slot.kind()).or_default().push(probe);
@@ -53,6 +60,13 @@ impl Agent {
                 self.outputs.push_back(Output::Probe(Batch { kind, right_ends_at, probes: probes.to_vec() }));
             }
         }
+    }
+
+    /// Whether its scan's share is so small that hosts need not be spared by taking turns.
+    fn is_slow(&self, epoch: Epoch) -> bool {
+        let scan = self.leases.get(&epoch).and_then(|lease| self.scans.get(&lease.grant().scan));
+        let share = scan.and_then(|scan| scan.pacer.as_ref()).map(|pacer| pacer.rate().as_per_second());
+        share.is_some_and(|share| share <= SLOW_PER_SECOND)
     }
 
     /// Puts what waited for a host that may have room now back in front of its lease.

@@ -314,6 +314,16 @@ fn a6_syns_that_the_kernel_sends_again_are_charged_beforehand() {
 }
 
 #[test]
+fn leases_of_a_slow_scan_are_reported_one_after_the_other() {
+    let mut lab = Lab::new(quick, vec![control(SCAN, 1, Run::Go, Some(Rate::per_second(50)))]);
+    lab.grant(grants(SCAN, 4, 60, ProbeOptions::new(900, 8_192)));
+    lab.run(ms(1_500));
+    assert_eq!(lab.reports.len(), 1, "75 of 240 targets were asked, 60 of them a lease");
+    lab.run(ms(4_000));
+    assert_eq!(lab.reports.len(), 4);
+}
+
+#[test]
 fn a6_a_slow_scan_does_not_hold_up_another_and_claims_little() {
     let slow = control(SCAN, 1, Run::Go, Some(Rate::from_micros(500_000)));
     let lab = Lab::new(quick, vec![slow.clone()]);
@@ -478,7 +488,7 @@ fn a1_a3_when_the_right_ends_leases_are_dropped_and_reports_kept() {
     lab.run(ms(10));
     lab.answers = false;
     let answered = lab.now;
-    lab.grant(grants(SCAN, 64, 50, ProbeOptions::new(900, 8_192)));
+    lab.grant(grants(SCAN, 64, 500, ProbeOptions::new(900, 8_192)));
     lab.run(Duration::from_secs(30));
     let last = lab.sent.last().unwrap().0;
     assert!(last < answered + TTL && last > answered + TTL / 2, "{:?}", last.since(answered));
