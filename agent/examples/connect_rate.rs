@@ -10,7 +10,7 @@ use portsweep_agent::clock::Clock;
 use portsweep_agent::limits::Descriptors;
 use portsweep_agent::probe::Prober;
 use portsweep_agent::scope::{Admission, Scope};
-use protocol::id::Epoch;
+use protocol::id::{Epoch, ScanId};
 use protocol::probe::{Outcome, ProbeKind, Slot, Target};
 use protocol::range_set::AddressSet;
 use protocol::time::Time;
@@ -66,6 +66,7 @@ fn main() -> anyhow::Result<()> {
                     next = ports.end() + 1;
                     let probes = ports.map(|port| Probe {
                         id: ProbeId { epoch: Epoch::new(u64::from(round)), index: port },
+                        scan: ScanId::from_bytes([1; 16]),
                         target: Target { address: localhost.into(), slot: Slot::Tcp(port as u16) },
                         overdue: Duration::from_millis(900),
                         timeout: Duration::from_millis(900),

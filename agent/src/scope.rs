@@ -10,12 +10,15 @@
 //! An address has one spelling here: an IPv4-mapped IPv6 address is the IPv4 address.
 
 use crate::clock::Clock;
+use agent_core::orders::ScanOrders;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use protocol::id::ScanId;
 use protocol::message::Run;
 use protocol::probe::{Cause, Outcome};
 use protocol::range_set::AddressSet;
 use protocol::time::Time;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -112,16 +115,26 @@ fn net_v4(octets: [u8; 4], prefix: u8) -> IpNet {
 /// What the owner of a prober orders while probes run: sent whole, newest wins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Orders {
-    /// Whether probes may be sent.
+    /// Whether probes may be sent at all.
     pub run: Run,
-    /// What was excluded while the scan runs.
+    /// What is excluded for all scans.
     pub exclude: AddressSet,
+    /// What holds for each scan beside that. Of one that is not here nothing was ordered.
+    pub scans: BTreeMap<ScanId, ScanOrders>,
 }
 
 impl Default for Orders {
     /// Go, and nothing excluded.
     fn default() -> Self {
-        Self { run: Run::Go, exclude: AddressSet::new() }
+        Self::of_scans(BTreeMap::new())
+    }
+}
+
+impl Orders {
+    /// Go, but for what holds for each scan.
+    #[must_use]
+    pub fn of_scans(scans: BTreeMap<ScanId, ScanOrders>) -> Self {
+        Self { run: Run::Go, exclude: AddressSet::new(), scans }
     }
 }
 
@@ -204,16 +217,16 @@ impl Admission {
 
     /// Stops: admits nothing any more, and keeps the exclusions, so that causes stay true.
     pub fn stop(&self) {
-        let exclude = self.orders.borrow().exclude.clone();
-        self.set_orders(Arc::new(Orders { run: Run::Stop, exclude }));
+        let orders = Orders::clone(&self.orders.borrow());
+        self.set_orders(Arc::new(Orders { run: Run::Stop, ..orders }));
     }
 
-    /// Admits one send, now, to `address`.
+    /// Admits one send of a scan, now, to `address`.
     ///
     /// # Errors
     /// If it may not be sent. That is a value like any other, not a fault.
-    pub fn admit(&self, address: IpAddr, right_ends_at: Time) -> Result<Admitted, Refusal> {
-        decide(&self.scope, &self.orders.borrow(), self.clock.now(), address, right_ends_at)
+    pub fn admit(&self, scan: ScanId, address: IpAddr, right_ends_at: Time) -> Result<Admitted, Refusal> {
+        decide(&self.scope, &self.orders.borrow(), self.clock.now(), scan, address, right_ends_at)
     }
 }
 
@@ -221,6 +234,7 @@ fn decide(
     scope: &Scope,
     orders: &Orders,
     now: Time,
+    scan: ScanId,
     address: IpAddr,
     right_ends_at: Time,
 ) -> Result<Admitted, Refusal> {
@@ -229,13 +243,15 @@ fn decide(
     if !scope.allows(address) {
         return Err(Refusal::OutOfScope);
     }
-    if scope.except.contains(address) || orders.exclude.contains(address) {
+    let of_scan = orders.scans.get(&scan);
+    let excluded = of_scan.is_some_and(|of_scan| of_scan.exclude.contains(address));
+    if excluded || scope.except.contains(address) || orders.exclude.contains(address) {
         return Err(Refusal::Excluded);
     }
     if now >= right_ends_at {
         return Err(Refusal::RightEnded);
     }
-    if orders.run != Run::Go {
+    if orders.run != Run::Go || of_scan.is_some_and(|of_scan| of_scan.run != Run::Go) {
         return Err(Refusal::Halted);
     }
     Ok(Admitted { address })

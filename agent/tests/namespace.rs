@@ -14,7 +14,7 @@ use portsweep_agent::clock::Clock;
 use portsweep_agent::limits::Descriptors;
 use portsweep_agent::probe::{ConnectProber, Engine, IcmpProber, Prober, Sockets, TcpPingProber};
 use portsweep_agent::scope::{Admission, Scope};
-use protocol::id::Epoch;
+use protocol::id::{Epoch, ScanId};
 use protocol::probe::{Slot, Target};
 use protocol::range_set::AddressSet;
 use protocol::time::Time;
@@ -162,6 +162,7 @@ fn probe_all(
         let probes = (0..).zip(targets);
         let probes = probes.map(|(index, &target)| Probe {
             id: ProbeId { epoch: Epoch::new(1), index },
+            scan: ScanId::from_bytes([1; 16]),
             target,
             overdue: timeout,
             timeout,

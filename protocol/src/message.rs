@@ -66,6 +66,19 @@ pub struct Hello {
     /// The leases it works on or has reports of that were not acknowledged.
     #[serde(deserialize_with = "bounded_list::<_, _, LEASES_MAX>")]
     pub holds: Vec<Epoch>,
+    /// The shares that it may be using of scans that it knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_list::<_, _, SCANS_MAX>")]
+    pub shares: Vec<HeldShare>,
+}
+
+/// What an agent may be using of a scan's budget: the larger of its share and of what is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldShare {
+    /// The scan.
+    pub scan: ScanId,
+    /// Packets per second; without one, only windows and caps limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Rate>,
 }
 
 /// How an agent asks a host for life.
@@ -281,7 +294,7 @@ pub enum CommitReply {
 pub struct Control {
     /// The scan.
     pub scan: ScanId,
-    /// Rises with each change.
+    /// Rises with each message of a session: what an acknowledgement names.
     pub version: u64,
     /// Whether probes may be sent.
     pub run: Run,
@@ -291,6 +304,9 @@ pub struct Control {
     /// caps limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Rate>,
+    /// The most packets per second to one host; a grant's own cap holds beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_host_rate: Option<Rate>,
 }
 
 /// Whether a scan's probes may be sent.

@@ -74,6 +74,7 @@ fn measure(mix: Mix, rewrites: bool) -> anyhow::Result<Took> {
         options,
         rate: None,
         tries: None,
+        weight: coordinator_core::store::WEIGHT,
         status,
         request: String::new(),
     })?;

@@ -47,6 +47,7 @@ pub fn record() -> ScanRecord {
         options: ProbeOptions::new(900, 64),
         rate: None,
         tries: None,
+        weight: coordinator_core::store::WEIGHT,
         status: ScanStatus::Running,
         request: String::new(),
     }

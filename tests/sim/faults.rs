@@ -122,7 +122,22 @@ impl Faults {
     pub fn drawn_for(bug: Bug, seed: u64) -> Self {
         let drawn = Self::drawn(seed);
         match bug {
-            Bug::NoMargin | Bug::BatchWithoutDeadline | Bug::ClockStopsInSuspend => {
+            // Where nothing else is slow, a shard is leased again as soon as the right is over, with probes of it in flight.
+            Bug::NoMargin => {
+                let busy = Duration::from_millis(1_500);
+                let (latency, disk) = ((0, 2), (0, 2));
+                Self {
+                    ttl: busy,
+                    agents: 4,
+                    cuts: 12,
+                    latency,
+                    disk,
+                    coordinator_crashes: 0,
+                    agent_crashes: 0,
+                    ..drawn
+                }
+            }
+            Bug::BatchWithoutDeadline | Bug::ClockStopsInSuspend => {
                 let busy = Duration::from_millis(1_500);
                 Self { ttl: busy, agents: 3, cuts: 8, freezes: 8, coordinator_crashes: 0, agent_crashes: 0, ..drawn }
             }

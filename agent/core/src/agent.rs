@@ -8,23 +8,27 @@
 //! - A5: no more than the window is in flight. What is overdue is not: it is only listened for.
 //! - A6: of no scan more packets are handed out than its share × time and one burst, over any interval, whatever its leases do.
 //! - A7: no more is in flight to a host than its window, and no more handed out for it than the scan's rate per host.
-//! - A8: of a scan whose control state is not known nothing is handed out.
+//! - A8: of a scan whose control state is not known nothing is handed out; nothing to what that excludes.
+//! - A10: a control state is acknowledged once it holds here and at everyone who sends.
 //! - A9: hello is said only while nothing is in flight of a lease that it does not name.
 
+mod control;
 mod fill;
 
 use crate::attempt::{Batch, ProbeId, Settled};
 use crate::host_table::HostTable;
 use crate::lease::Lease;
+use crate::orders::{Orders, ScanOrders};
 use crate::pacer::Pacer;
 use crate::right::Right;
 use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
-use protocol::message::{AgentMessage, Claim, Control, CoordinatorMessage, Grant, Hello, PingMethod, Run, Welcome};
+use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, HeldShare, Hello, PingMethod, Run, Welcome};
 use protocol::plan::SHARD_TARGETS_MAX;
 use protocol::probe::{Cause, Outcome, ProbeKind};
 use protocol::range_set::AddressSet;
+use protocol::rate::Rate;
 use protocol::time::Time;
 use protocol::version::SPOKEN;
 use std::collections::{BTreeMap, VecDeque};
@@ -69,6 +73,8 @@ pub enum Input {
     Overdue(Vec<ProbeId>),
     /// Probes came back.
     Settled(Vec<Settled>),
+    /// Orders with this number, and all before, hold at everyone who sends.
+    InForce(u64),
     /// This process is to end: report what there is, take no more.
     Drain,
 }
@@ -80,8 +86,9 @@ pub enum Output {
     Send(Box<AgentMessage>),
     /// Have these probes made.
     Probe(Batch),
-    /// Tell those who probe what holds for a scan.
-    Control(Control),
+    /// Tell everyone who sends what holds for each scan, in place of what they were told before; once it holds everywhere, answer by
+    /// [`Input::InForce`].
+    Orders(Orders),
     /// Close the session and dial again.
     Redial,
     /// There is nothing left to do, and nothing unreported: the process may end.
@@ -100,8 +107,13 @@ enum Session {
 /// What holds for a scan. Outlives its leases.
 #[derive(Debug)]
 struct Scan {
-    run: Run,
+    orders: ScanOrders,
+    per_host_rate: Option<Rate>,
     pacer: Option<Pacer>,
+    /// Which orders must be in force before it can be acknowledged that the state of this version is.
+    waits_for: Option<(u64, u64)>,
+    /// When it was stopped.
+    stopped_at: Option<Time>,
 }
 
 /// A probe that was handed out.
@@ -130,6 +142,7 @@ pub struct Agent {
     in_flight: usize,
     hosts: HostTable,
     scans: BTreeMap<ScanId, Scan>,
+    last_orders: u64,
     /// When time alone lets something be handed out again.
     fill_at: Option<Time>,
     unacknowledged: Unacknowledged,
@@ -158,6 +171,7 @@ impl Agent {
             in_flight: 0,
             hosts: HostTable::default(),
             scans: BTreeMap::new(),
+            last_orders: 0,
             fill_at: None,
             unacknowledged: Unacknowledged::default(),
             speed,
@@ -176,6 +190,7 @@ impl Agent {
             Input::Message(message) => self.message(now, *message),
             Input::Overdue(overdue) => self.overdue(&overdue),
             Input::Settled(settled) => self.settled(now, &settled),
+            Input::InForce(orders) => self.in_force(orders),
             Input::Drain => self.drain(),
         }
         self.advance(now);
@@ -245,6 +260,11 @@ impl Agent {
             ping_method: self.identity.ping_method,
             allow: self.identity.allow.clone(),
             holds,
+            shares: self
+                .scans
+                .iter()
+                .map(|(&scan, state)| HeldShare { scan, share: state.pacer.as_ref().map(Pacer::rate) })
+                .collect(),
         }));
     }
 
@@ -305,31 +325,6 @@ impl Agent {
             self.turns.push_back(grant.epoch);
             self.leases.insert(grant.epoch, Lease::new(grant));
         }
-    }
-
-    /// Puts a control state in force, and acknowledges it: nothing that it forbids is handed out from then on.
-    fn control(&mut self, now: Time, control: Control) {
-        let scan = self.scans.entry(control.scan).or_insert(Scan { run: control.run, pacer: None });
-        scan.run = control.run;
-        match (control.share, &mut scan.pacer) {
-            (Some(share), Some(pacer)) => pacer.set_rate(now, share),
-            (Some(share), None) => scan.pacer = Some(Pacer::new(now, share)),
-            (None, _) => scan.pacer = None,
-        }
-        if control.run == Run::Stop {
-            let stopped: Vec<_> = self
-                .leases
-                .values()
-                .map(Lease::grant)
-                .filter(|grant| grant.scan == control.scan)
-                .map(|grant| grant.epoch)
-                .collect();
-            for epoch in stopped {
-                self.report(epoch, Cause::Interrupted);
-            }
-        }
-        self.send(AgentMessage::Acknowledge { scan: control.scan, version: control.version });
-        self.outputs.push_back(Output::Control(control));
     }
 
     fn drain(&mut self) {
@@ -397,7 +392,7 @@ impl Agent {
     fn worth_claiming(&self, time: Duration) -> (u64, u64) {
         let by_speed = self.speed.targets_in(time);
         let mut shares =
-            self.scans.values().filter(|scan| scan.run == Run::Go).map(|scan| Some(scan.pacer.as_ref()?.rate()));
+            self.scans.values().filter(|scan| scan.orders.run == Run::Go).map(|scan| Some(scan.pacer.as_ref()?.rate()));
         let share =
             shares.try_fold(None, |sum: Option<f64>, share| Some(Some(sum.unwrap_or(0.0) + share?.as_per_second())));
         match share.flatten() {
@@ -436,7 +431,10 @@ impl Agent {
         }
         let (in_hand, least) = self.worth_claiming(WORK_IN_HAND);
         let want = in_hand.max(least);
-        let held: u64 = self.leases.values().map(|lease| u64::from(lease.open())).sum();
+        // What waits for a paused scan keeps nobody from other work.
+        let goes_on =
+            |lease: &&Lease| self.scans.get(&lease.grant().scan).is_none_or(|scan| scan.orders.run == Run::Go);
+        let held: u64 = self.leases.values().filter(goes_on).map(|lease| u64::from(lease.open())).sum();
         if (held + self.asked) * 3 >= want * 2 {
             return;
         }

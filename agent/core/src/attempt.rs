@@ -1,6 +1,6 @@
 //! A probe on its way: what the machine hands to a supervisor, and what comes back.
 
-use protocol::id::Epoch;
+use protocol::id::{Epoch, ScanId};
 use protocol::probe::{Outcome, ProbeKind, Target};
 use protocol::time::Time;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub struct ProbeId {
 pub struct Probe {
     /// Its name.
     pub id: ProbeId,
+    /// The scan that asks.
+    pub scan: ScanId,
     /// Whom to ask, and what.
     pub target: Target,
     /// After how long without an answer it counts as in flight no longer; at most `timeout`. A prober that has room to go on listening

@@ -108,6 +108,7 @@ impl Lease {
         let item = self.ready.pop_front()?;
         Some(Probe {
             id: ProbeId { epoch: self.grant.epoch, index: item.index },
+            scan: self.grant.scan,
             target: item.target,
             overdue: wait.overdue,
             timeout: wait.timeout,

@@ -15,6 +15,7 @@ pub mod attempt;
 pub mod backoff;
 pub mod host_table;
 pub mod lease;
+pub mod orders;
 pub mod pacer;
 pub mod packets;
 pub mod right;

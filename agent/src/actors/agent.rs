@@ -10,11 +10,11 @@ use crate::actors::link::{Dial, Heard, Link, Redial, Say};
 use crate::actors::supervisor::{Owner, ProbeSupervisor, RunBatch, SetOrders, SettledBatch, SupervisorDied};
 use crate::clock::Clock;
 use crate::probe::Prober;
-use crate::scope::{Admission, Orders, Scope};
+use crate::scope::{Admission, Scope};
 use actix::prelude::*;
 use agent_core::agent::{Agent as Machine, Identity, Input, Output};
 use agent_core::attempt::Batch;
-use protocol::message::Control;
+use agent_core::orders::Orders;
 use protocol::probe::ProbeKind;
 use protocol::time::Time;
 use std::collections::{BTreeMap, VecDeque};
@@ -122,7 +122,7 @@ impl Agent {
                 Output::Send(message) => self.says.waiting.push_back(LinkMessage::Say(Say(message))),
                 Output::Redial => self.says.waiting.push_back(LinkMessage::Redial),
                 Output::Probe(batch) => self.hand_out(batch, ctx),
-                Output::Control(control) => self.order(control, ctx),
+                Output::Orders(orders) => self.order(orders, ctx),
                 Output::Finished => {
                     if let Some(end) = self.end.take() {
                         let _nobody_waits = end.send(());
@@ -194,13 +194,14 @@ impl Agent {
         }));
     }
 
-    /// Puts a control state in force at every supervisor.
-    fn order(&mut self, control: Control, ctx: &mut Context<Self>) {
-        let orders = Arc::new(Orders { run: control.run, exclude: control.exclude });
-        for supervised in self.supervisors.values() {
-            let sent = supervised.address.send(SetOrders(Arc::clone(&orders)));
-            ctx.spawn(sent.into_actor(self).map(|_, _, _| ()));
-        }
+    /// Puts orders in force at every supervisor, and tells the machine when they are.
+    fn order(&mut self, orders: Orders, ctx: &mut Context<Self>) {
+        let number = orders.number;
+        let orders = Arc::new(crate::scope::Orders::of_scans(orders.scans));
+        let sent = self.supervisors.values().map(|one| one.address.send(SetOrders(Arc::clone(&orders))));
+        // A supervisor that died sends nothing any more, and its death is told elsewhere.
+        let in_force = futures_util::future::join_all(sent);
+        ctx.spawn(in_force.into_actor(self).map(move |_, agent, ctx| agent.input(Input::InForce(number), ctx)));
     }
 
     /// A part of it is gone: it stops, so that its owner learns of it and the coordinator gives its leases to others.

@@ -33,26 +33,20 @@ impl ConnectProber {
     /// One try at a port. A target without a port is not this prober's: `not-probed: internal-error`.
     pub(super) async fn probe(&self, probe: &Probe, right_ends_at: Time, admission: &Admission) -> Found {
         match probe.target.slot {
-            Slot::Tcp(port) => self.ask(probe.target.address, port, probe.timeout, right_ends_at, admission).await,
+            Slot::Tcp(port) => self.ask(probe, port, right_ends_at, admission).await,
             Slot::Ping => Found::not_probed(Cause::InternalError),
         }
     }
 
     /// One connect to a port: open, closed, filtered, or why it was not made.
-    pub(super) async fn ask(
-        &self,
-        address: IpAddr,
-        port: u16,
-        timeout: Duration,
-        right_ends_at: Time,
-        admission: &Admission,
-    ) -> Found {
+    pub(super) async fn ask(&self, probe: &Probe, port: u16, right_ends_at: Time, admission: &Admission) -> Found {
+        let (address, timeout) = (probe.target.address, probe.timeout);
         let clock = admission.clock();
         let mut turned = Turned::default();
         loop {
             // The socket first, so that nothing but the connect itself comes between admission and SYN.
             let socket = open_socket(address.to_canonical());
-            let admitted = match admission.admit(address, right_ends_at) {
+            let admitted = match admission.admit(probe.scan, address, right_ends_at) {
                 Ok(admitted) => admitted,
                 Err(refusal) => return Found::silent(refusal.outcome()),
             };

@@ -80,7 +80,7 @@ impl IcmpProber {
         let mut turned = Turned::default();
         loop {
             let client = self.client(probe.target.address.to_canonical());
-            let admitted = match admission.admit(probe.target.address, right_ends_at) {
+            let admitted = match admission.admit(probe.scan, probe.target.address, right_ends_at) {
                 Ok(admitted) => admitted,
                 Err(refusal) => return Found::silent(refusal.outcome()),
             };

@@ -117,7 +117,9 @@ mod tests {
     fn admitted(address: &str) -> Admitted {
         let address: IpAddr = address.parse().unwrap();
         let scope = Arc::new(Scope::typed(AddressSet::from(address)));
-        Admission::new(Clock::Monotonic, scope).admit(address, Time::NEVER).unwrap()
+        Admission::new(Clock::Monotonic, scope)
+            .admit(protocol::id::ScanId::from_bytes([1; 16]), address, Time::NEVER)
+            .unwrap()
     }
 
     #[test]

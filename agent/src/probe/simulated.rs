@@ -31,7 +31,7 @@ impl SimulatedProber {
     }
 
     pub(super) async fn probe(&self, probe: &Probe, right_ends_at: Time, admission: &Admission) -> Found {
-        let admitted = match admission.admit(probe.target.address, right_ends_at) {
+        let admitted = match admission.admit(probe.scan, probe.target.address, right_ends_at) {
             Ok(admitted) => admitted,
             Err(refusal) => return Found::silent(refusal.outcome()),
         };

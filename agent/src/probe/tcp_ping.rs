@@ -29,8 +29,7 @@ impl TcpPingProber {
     }
 
     pub(super) async fn probe(&self, probe: &Probe, right_ends_at: Time, admission: &Admission) -> Found {
-        let address = probe.target.address;
-        let ask = |port| self.connect.ask(address, port, probe.timeout, right_ends_at, admission);
+        let ask = |port| self.connect.ask(probe, port, right_ends_at, admission);
         let [https, http] = TCP_PING_PORTS;
         // The first sign of life is enough: the other connect is dropped.
         let (https, http) = (pin!(ask(https)), pin!(ask(http)));

@@ -1,7 +1,10 @@
 //! The scope case by case, and the order in which admission refuses.
 
 use super::*;
+use protocol::id::ScanId;
 use std::time::Duration;
+
+const SCAN: ScanId = ScanId::from_bytes([1; 16]);
 
 fn listed(entries: &[&str]) -> Scope {
     let coordinator = ["192.0.2.200".parse().unwrap(), "2001:db8::200".parse().unwrap()];
@@ -89,6 +92,7 @@ fn a_send_is_refused_for_the_first_condition_that_does_not_hold() {
     let orders = |run, excluded: &[&str]| Orders {
         run,
         exclude: excluded.iter().map(|address| address.parse::<IpAddr>().unwrap()).collect(),
+        ..Orders::default()
     };
     let cases: &[(&str, Time, Orders, Result<(), Refusal>)] = &[
         ("192.0.2.1", later, orders(Run::Go, &[]), Ok(())),
@@ -106,7 +110,7 @@ fn a_send_is_refused_for_the_first_condition_that_does_not_hold() {
         ("192.0.2.1", now, orders(Run::Stop, &["192.0.2.1"]), Err(Refusal::Excluded)),
     ];
     for (address, right_ends_at, orders, expected) in cases {
-        let admitted = decide(&scope, orders, now, address.parse().unwrap(), *right_ends_at);
+        let admitted = decide(&scope, orders, now, SCAN, address.parse().unwrap(), *right_ends_at);
         if let Ok(admitted) = &admitted {
             assert!(admitted.address().is_ipv4(), "{address} is sent to as IPv4");
         }
@@ -118,12 +122,26 @@ fn a_send_is_refused_for_the_first_condition_that_does_not_hold() {
 fn orders_hold_from_the_moment_they_are_set() {
     let admission = Admission::new(Clock::Monotonic, Arc::new(typed(&["192.0.2.0/24"])));
     let address = "192.0.2.9".parse().unwrap();
-    assert!(admission.admit(address, Time::NEVER).is_ok());
-    admission.set_orders(Arc::new(Orders { run: Run::Go, exclude: AddressSet::from(address) }));
-    assert_eq!(admission.admit(address, Time::NEVER), Err(Refusal::Excluded));
+    assert!(admission.admit(SCAN, address, Time::NEVER).is_ok());
+    admission.set_orders(Arc::new(Orders { exclude: AddressSet::from(address), ..Orders::default() }));
+    assert_eq!(admission.admit(SCAN, address, Time::NEVER), Err(Refusal::Excluded));
     admission.stop();
-    assert_eq!(admission.admit(address, Time::NEVER), Err(Refusal::Excluded));
-    assert_eq!(admission.admit("192.0.2.8".parse().unwrap(), Time::NEVER), Err(Refusal::Halted));
+    assert_eq!(admission.admit(SCAN, address, Time::NEVER), Err(Refusal::Excluded));
+    assert_eq!(admission.admit(SCAN, "192.0.2.8".parse().unwrap(), Time::NEVER), Err(Refusal::Halted));
+}
+
+#[test]
+fn what_holds_for_one_scan_holds_for_no_other() {
+    let admission = Admission::new(Clock::Monotonic, Arc::new(typed(&["192.0.2.0/24"])));
+    let (nine, eight) = ("192.0.2.9".parse().unwrap(), "192.0.2.8".parse().unwrap());
+    let other = ScanId::from_bytes([2; 16]);
+    let excluded = ScanOrders { run: Run::Go, exclude: AddressSet::from(nine) };
+    let paused = ScanOrders { run: Run::Pause, exclude: AddressSet::new() };
+    admission.set_orders(Arc::new(Orders::of_scans([(SCAN, excluded), (other, paused)].into())));
+    assert_eq!(admission.admit(SCAN, nine, Time::NEVER), Err(Refusal::Excluded));
+    assert!(admission.admit(SCAN, eight, Time::NEVER).is_ok());
+    assert_eq!(admission.admit(other, nine, Time::NEVER), Err(Refusal::Halted));
+    assert!(admission.admit(ScanId::from_bytes([3; 16]), nine, Time::NEVER).is_ok(), "nothing was ordered of it");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! The machines obey the contract at the head of `agent-core`.
 
+pub mod control;
 pub mod coordinator;
 pub mod cutting;
 pub mod host;

@@ -1,5 +1,6 @@
 //! A scan that goes on: what is stored of it, read and folded once.
 
+use crate::control::ControlState;
 use crate::passes::{History, Loss, walk};
 use crate::progress::Progress;
 use crate::stages::Ports;
@@ -17,6 +18,8 @@ pub type Step = (u32, History, History);
 pub struct Resumed {
     /// The scan.
     pub record: ScanRecord,
+    /// What holds for it.
+    pub control: ControlState,
     /// Its open cohorts, each with what was found in it.
     pub open: Vec<(CohortRecord, Vec<Step>)>,
     /// How many cohorts were opened in all.
@@ -43,6 +46,7 @@ impl Resumed {
             .map_err(|error| StoreError::Broken { invariant: "P1", detail: error.to_string() })?;
         let (open, opened) = store.cohorts(scan)?;
         let mut resumed = Self {
+            control: store.control(scan)?,
             record,
             open: Vec::new(),
             opened,

@@ -1,7 +1,7 @@
 //! `Coordinator`: the shell of the machine (`coordinator_core::coordinator`). It carries inputs in and outputs out, and arms one timer.
 //!
 //! - Owner: whoever runs scans; it learns of a store that failed by [`Told::Failure`].
-//! - In: [`Submit`], [`Interrupt`], [`Connect`] from the owner; [`FromSession`] from sessions; answers of the store.
+//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Connect`] from the owner; [`FromSession`] from sessions; answers of the store.
 //! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
 //!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's queue, awaited. While more than
 //!   `UNTOLD_MAX` wait for the owner no further answer of the store is taken, so that a slow owner slows the scan down.
@@ -10,6 +10,7 @@
 use crate::actors::session::{Close, FromSession, Said, Session, Tell};
 use crate::store::thread::{Answer, AskError, StoreHandle};
 use actix::prelude::*;
+use coordinator_core::control::{Change, ControlState};
 use coordinator_core::coordinator::{Coordinator as Machine, Event, Input, Output, RequestId, SessionId};
 use coordinator_core::store::{ScanRecord, StoreRequest};
 use portsweep_agent::clock::Clock;
@@ -41,6 +42,18 @@ pub struct Submit(pub Box<ScanRecord>);
 #[rtype(result = "()")]
 pub struct Interrupt(pub ScanId);
 
+/// What holds for a scan is to be changed: answered by [`Event::Changed`] with the same `ask`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Alter {
+    /// Names the change, for whoever asks.
+    pub ask: u64,
+    /// The scan.
+    pub scan: ScanId,
+    /// What is to be changed.
+    pub change: Change,
+}
+
 /// An agent connected.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -62,7 +75,11 @@ impl Told {
             Self::Event(Event::Committed { findings, signs, .. }) => {
                 size_of::<Self>() + size_of_val(findings.as_slice()) + size_of_val(signs.as_slice())
             }
-            Self::Event(Event::Finished { .. }) => size_of::<Self>(),
+            Self::Event(Event::Control { state, waits_for, .. }) => {
+                let names: usize = waits_for.iter().map(|name| size_of_val(name) + name.len()).sum();
+                size_of::<Self>() + size_of::<ControlState>() + state.exclude.range_count() * 32 + names
+            }
+            Self::Event(Event::Finished { .. } | Event::Changed { .. }) => size_of::<Self>(),
             Self::Failure(line) => size_of::<Self>() + line.len(),
         }
     }
@@ -307,6 +324,14 @@ impl Handler<Interrupt> for Coordinator {
 
     fn handle(&mut self, Interrupt(scan): Interrupt, ctx: &mut Self::Context) {
         self.input(Input::Interrupt(scan), ctx);
+    }
+}
+
+impl Handler<Alter> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Alter { ask, scan, change }: Alter, ctx: &mut Self::Context) {
+        self.input(Input::Change { ask, scan, change }, ctx);
     }
 }
 

@@ -162,6 +162,8 @@ impl Follower {
                         self.committed(&findings, &signs, &progress);
                     }
                     Told::Event(Event::Finished { status, .. }) => return Ok(Some(status)),
+                    // Nobody changes what holds for a scan from here.
+                    Told::Event(Event::Changed { .. } | Event::Control { .. }) => {}
                     Told::Failure(error) => bail!(error),
                 },
                 died = agent_died => {
@@ -247,7 +249,7 @@ impl Follower {
         Ok(match status {
             ScanStatus::Done => ExitCode::Done,
             ScanStatus::Interrupted => ExitCode::Interrupted,
-            ScanStatus::Partial | ScanStatus::Running => ExitCode::Incomplete,
+            ScanStatus::Partial | ScanStatus::Running | ScanStatus::Cancelled => ExitCode::Incomplete,
         })
     }
 

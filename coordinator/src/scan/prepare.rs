@@ -74,6 +74,7 @@ impl Prepared {
             options,
             rate: request.rate(),
             tries: request.passes(),
+            weight: coordinator_core::store::WEIGHT,
             status: ScanStatus::Running,
             request: stored.to_text()?,
         };

@@ -168,6 +168,7 @@ fn shown(status: ScanStatus) -> Status {
         ScanStatus::Partial => Status::Partial,
         ScanStatus::Interrupted => Status::Interrupted,
         ScanStatus::Done => Status::Done,
+        ScanStatus::Cancelled => Status::Cancelled,
     }
 }
 

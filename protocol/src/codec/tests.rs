@@ -31,6 +31,7 @@ fn from_agents() -> Vec<(&'static str, AgentMessage)> {
         ping_method: PingMethod::Icmp,
         allow: addresses(),
         holds: vec![Epoch::new(7), Epoch::new(300)],
+        shares: vec![],
     };
     let report = Report {
         epoch: Epoch::new(7),
@@ -69,6 +70,7 @@ fn from_coordinators() -> Vec<(&'static str, CoordinatorMessage)> {
         run: Run::Pause,
         exclude: addresses(),
         share: Some(Rate::per_second(500)),
+        per_host_rate: None,
     };
     let welcome = Welcome {
         version: 1,

@@ -48,7 +48,11 @@ impl World {
                     }
                     self.redial(agent);
                 }
-                AgentOutput::Control(_) | AgentOutput::Finished => {}
+                AgentOutput::Orders(orders) => {
+                    let delay = self.random.millis(0, 3);
+                    self.after(delay, Happening::Ordered { agent, life, orders });
+                }
+                AgentOutput::Finished => {}
             }
         }
         let now = self.local(agent);
@@ -66,6 +70,18 @@ impl World {
             self.reached.refused_at_send += 1;
             let settled = Settled { id: probe.id, outcome: Outcome::not_probed(Cause::Interrupted), rtt: None };
             return self.after(Duration::ZERO, Happening::Answer { agent, life, settled });
+        }
+        if let Some(orders) = self.agents[agent].orders.scans.get(&probe.scan) {
+            let outcome = match orders {
+                orders if orders.exclude.contains(probe.target.address) => Some(Cause::Excluded),
+                orders if orders.run != Run::Go => Some(Cause::Interrupted),
+                _ => None,
+            };
+            if let Some(cause) = outcome {
+                self.reached.halted_at_send += 1;
+                let settled = Settled { id: probe.id, outcome: Outcome::not_probed(cause), rtt: None };
+                return self.after(Duration::ZERO, Happening::Answer { agent, life, settled });
+            }
         }
         let instance = self.agents[agent].instance;
         let leases = self.store.leases(SCAN).unwrap_or_default();
@@ -94,6 +110,18 @@ impl World {
         );
     }
 
+    /// The orders reach those who send, and hold from now on.
+    pub(super) fn ordered(&mut self, agent: usize, life: u64, orders: Orders) {
+        if self.agents[agent].life != life {
+            return;
+        }
+        let number = orders.number;
+        if number > self.agents[agent].orders.number {
+            self.agents[agent].orders = orders;
+        }
+        self.agent_gets(agent, AgentInput::InForce(number));
+    }
+
     pub(super) fn answer(&mut self, agent: usize, life: u64, settled: Settled) {
         if self.agents[agent].life == life {
             self.agent_gets(agent, AgentInput::Settled(vec![settled]));
@@ -106,6 +134,7 @@ impl World {
         let sim = &mut self.agents[agent];
         sim.life += 1;
         sim.instance = instance;
+        sim.orders = Orders::default();
         let name = |text: String| AgentName::try_from(text).expect("a plain name");
         let identity = Identity {
             name: name(format!("agent-{agent}")),

@@ -43,6 +43,7 @@ impl World {
                 Output::Send(session, message) => self.coordinator_sends(session, *message),
                 Output::Close(session) => self.close(session, true),
                 Output::Event(Event::Committed { progress, .. }) => self.note(progress.settled()),
+                Output::Event(Event::Changed { .. } | Event::Control { .. }) => {}
                 Output::Event(Event::Finished { status, .. }) => {
                     if self.store.scans().map(|scans| scans[0].status).ok() != Some(status) {
                         self.broke("O3: the end was announced before it was durable".into());
@@ -238,6 +239,7 @@ impl World {
             options,
             rate: None,
             tries: self.faults.tries,
+            weight: coordinator_core::store::WEIGHT,
             status: ScanStatus::Running,
             request: String::new(),
         }

@@ -22,6 +22,7 @@ pub use store::Which;
 use crate::faults::{Bug, Faults, Random};
 use agent_core::agent::{Agent, Identity, Input as AgentInput, Output as AgentOutput};
 use agent_core::attempt::{Probe, Settled};
+use agent_core::orders::Orders;
 use agent_core::simulated::World as Network;
 use coordinator_core::coordinator::{Coordinator, Event, Input, Output, RequestId, SessionId};
 use coordinator_core::resume::Resumed;
@@ -30,7 +31,7 @@ use coordinator_core::settings::Settings;
 use coordinator_core::store::{Commit, Committed, ScanRecord, ScanStatus, StoreReply, StoreRequest};
 use protocol::codec;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
-use protocol::message::{AgentMessage, CommitReply, CoordinatorMessage, PingMethod, ProbeOptions};
+use protocol::message::{AgentMessage, CommitReply, CoordinatorMessage, PingMethod, ProbeOptions, Run};
 use protocol::plan::{Plan, PlanParts, Slots};
 use protocol::probe::{Cause, Outcome, Slot, State, Target};
 use protocol::range_set::{AddressSet, RankedRanges};
@@ -52,6 +53,7 @@ pub struct Reached {
     cuts: u64,
     freezes_past_a_right: u64,
     refused_at_send: u64,
+    pub halted_at_send: u64,
     fenced_or_duplicate: u64,
     late_reports_of_returned_leases: u64,
     two_live_instances: u64,
@@ -157,6 +159,11 @@ enum Happening {
         life: u64,
         settled: Settled,
     },
+    Ordered {
+        agent: usize,
+        life: u64,
+        orders: Orders,
+    },
     CrashCoordinator,
     StartCoordinator,
     CrashAgent(usize),
@@ -172,6 +179,8 @@ struct SimAgent {
     session: Option<SessionId>,
     cut_until: Time,
     frozen_until: Time,
+    /// What those who send at it keep to.
+    orders: Orders,
     /// This machine's clock is `offset + elapsed × rate`.
     offset: u64,
     rate: f64,
@@ -350,6 +359,7 @@ impl World {
                 session: None,
                 cut_until: Time::ZERO,
                 frozen_until: Time::ZERO,
+                orders: Orders::default(),
                 offset: self.random.within(0, 1_000_000_000_000),
                 rate: 1.0 + drift / 1e6,
                 stopped_for: 0,
@@ -448,6 +458,7 @@ impl World {
                 self.in_flight.remove(&target);
             }
             Happening::Answer { agent, life, settled } => self.answer(agent, life, settled),
+            Happening::Ordered { agent, life, orders } => self.ordered(agent, life, orders),
             Happening::CrashCoordinator => self.crash_coordinator(),
             Happening::StartCoordinator => self.start_coordinator(),
             Happening::CrashAgent(agent) => self.crash_agent(agent),
@@ -463,6 +474,7 @@ impl World {
             Happening::AgentTimer { agent, .. }
             | Happening::Dial { agent, .. }
             | Happening::Send { agent, .. }
+            | Happening::Ordered { agent, .. }
             | Happening::Answer { agent, .. } => *agent,
             Happening::ToAgent { session, .. } => self.links.get(session)?.agent,
             _ => return None,

@@ -1,17 +1,17 @@
 //! Which probes are handed out now: right, reports, windows, pacers and hosts all have a say.
 
-use crate::attempt::{Batch, Probe};
+use super::{Agent, Out, Output};
+use crate::attempt::{Batch, Probe, Settled};
 use crate::host_table::{Limits, Room};
 use crate::packets;
 use crate::round_trip::Wait;
 use protocol::id::Epoch;
 use protocol::message::{PingMethod, ProbeOptions, Run};
-use protocol::probe::{ProbeKind, Target};
+use protocol::probe::{Cause, Outcome, ProbeKind, Target};
+use protocol::rate::Rate;
 use protocol::time::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-use super::{Agent, Out, Output};
 
 /// The most probes in one batch.
 const BATCH_PROBES_MAX: usize = 256;
@@ -53,6 +53,11 @@ impl Agent {
                 break;
             }
         }
+        // Of these nothing was left but what is excluded.
+        let through: Vec<_> = self.leases.iter().filter(|(_, lease)| lease.open() == 0).map(|(&id, _)| id).collect();
+        for epoch in through {
+            self.report(epoch, Cause::InternalError);
+        }
         self.fill_at = self.fill_at.into_iter().chain(self.hosts.next_at()).min();
         debug_assert!(self.fill_at.is_none_or(|at| at > now), "a wake-up in the past");
         for (kind, probes) in batches {
@@ -75,7 +80,9 @@ impl Agent {
             for epoch in &self.turns {
                 let Some(lease) = self.leases.get_mut(epoch) else { continue };
                 let Some(target) = lease.first_aside(address) else { continue };
-                let options = lease.grant().options;
+                let mut options = lease.grant().options;
+                let scan = self.scans.get(&lease.grant().scan);
+                options.per_host_rate = gentler(options.per_host_rate, scan.and_then(|scan| scan.per_host_rate));
                 let cost = cost(target, self.identity.ping_method, options);
                 let room = self.hosts.room(now, address, Limits::from(&options), cost);
                 if room == 0 {
@@ -90,17 +97,24 @@ impl Agent {
         }
     }
 
-    /// The next probe of a lease, if all hold: 1. its scan is known, and runs; 2. the window has room; 3. a target waits; 4. the scan's
-    /// pacer has room; 5. the target's host has. A target that lacks only 5 is put aside for the next of the lease.
+    /// The next probe of a lease, if all hold: 1. its scan is known, and runs; 2. the window has room; 3. a target waits that is not
+    /// excluded, which settles those that are; 4. the scan's pacer has room; 5. the target's host has. A target that lacks only 5 is put aside for the next of the lease.
     fn next_probe(&mut self, now: Time, epoch: Epoch) -> Option<Probe> {
         let lease = self.leases.get_mut(&epoch)?;
-        let options = lease.grant().options;
-        let scan = self.scans.get_mut(&lease.grant().scan).filter(|scan| scan.run == Run::Go)?;
+        let mut options = lease.grant().options;
+        let scan = self.scans.get_mut(&lease.grant().scan).filter(|scan| scan.orders.run == Run::Go)?;
+        options.per_host_rate = gentler(options.per_host_rate, scan.per_host_rate);
         if self.in_flight >= options.window.min(self.identity.window_max) as usize {
             return None;
         }
         loop {
             let target = lease.next_target()?;
+            if scan.orders.exclude.contains(target.address) {
+                let probe = lease.next_probe(Wait::fixed(longest(&options)))?;
+                let outcome = Outcome::not_probed(Cause::Excluded);
+                lease.settle(&Settled { id: probe.id, outcome, rtt: None });
+                continue;
+            }
             let cost = cost(target, self.identity.ping_method, options);
             if let Some(pacer) = scan.pacer.as_ref().filter(|pacer| !pacer.has(now, cost)) {
                 self.fill_at = self.fill_at.into_iter().chain(pacer.next_at(cost)).min();
@@ -130,6 +144,11 @@ impl Agent {
 
 fn longest(options: &ProbeOptions) -> Duration {
     Duration::from_millis(u64::from(options.timeout_ms))
+}
+
+/// The lower of two caps.
+fn gentler(one: Option<Rate>, other: Option<Rate>) -> Option<Rate> {
+    one.into_iter().chain(other).min()
 }
 
 fn cost(target: Target, ping_method: PingMethod, options: ProbeOptions) -> u32 {

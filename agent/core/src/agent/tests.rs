@@ -4,7 +4,7 @@
 use super::*;
 use crate::attempt::Probe;
 use protocol::chunk;
-use protocol::message::{CommitReply, ProbeOptions, Report};
+use protocol::message::{CommitReply, Control, ProbeOptions, Report};
 use protocol::plan::{Plan, Slots};
 use protocol::probe::Target;
 use protocol::range_set::RankedRanges;
@@ -33,6 +33,7 @@ fn quick(_: Target) -> Option<(Outcome, Duration)> {
 enum Event {
     Timer,
     Settles(Settled),
+    InForce(u64),
     Says(Box<CoordinatorMessage>),
 }
 
@@ -57,6 +58,10 @@ struct Lab {
     claims: Vec<Claim>,
     redials: u32,
     finished: bool,
+    /// What everyone who sends was told last.
+    ordered: Option<Orders>,
+    /// Whether those who send say nothing of their orders.
+    orders_wait: bool,
 }
 
 fn addresses(count: u32) -> AddressSet {
@@ -64,7 +69,7 @@ fn addresses(count: u32) -> AddressSet {
 }
 
 fn control(scan: ScanId, version: u64, run: Run, share: Option<Rate>) -> Control {
-    Control { scan, version, run, exclude: AddressSet::new(), share }
+    Control { scan, version, run, exclude: AddressSet::new(), share, per_host_rate: None }
 }
 
 /// Every target of so many hosts and ports, a grant a cohort.
@@ -112,6 +117,8 @@ impl Lab {
             claims: Vec::new(),
             redials: 0,
             finished: false,
+            ordered: None,
+            orders_wait: false,
         };
         lab.session(Vec::new(), controls);
         lab
@@ -154,7 +161,12 @@ impl Lab {
                         self.probes(probe);
                     }
                 }
-                Output::Control(_) => {}
+                Output::Orders(orders) => {
+                    if !self.orders_wait {
+                        self.at(self.now, Event::InForce(orders.number));
+                    }
+                    self.ordered = Some(orders);
+                }
                 Output::Redial => self.redials += 1,
                 Output::Finished => self.finished = true,
             }
@@ -219,6 +231,7 @@ impl Lab {
                     self.drain();
                     assert!(self.agent.poll_timeout().is_none_or(|at| at > self.now), "a wake-up in the past");
                 }
+                Event::InForce(number) => self.input(Input::InForce(number)),
                 Event::Settles(settled) => {
                     let address = self.flying.remove(&settled.id).unwrap();
                     *self.in_flight.entry(address).or_default() -= 1;
@@ -422,6 +435,48 @@ fn a7_what_waits_goes_on_when_the_lease_that_was_first_is_gone() {
     assert_eq!(lab.reports.len(), 1);
     lab.run(Duration::from_secs(60));
     assert_eq!(lab.reports.len(), 2, "the other scan's lease was forgotten");
+}
+
+#[test]
+fn a8_what_is_excluded_while_a_scan_runs_is_not_probed_and_costs_no_rate() {
+    let exclude = addresses(2);
+    let mut lab = Lab::new(quick, vec![Control { exclude, ..control(SCAN, 1, Run::Go, Some(Rate::per_second(10))) }]);
+    lab.grant(grants(SCAN, 4, 50, ProbeOptions::new(900, 100)));
+    lab.run(Duration::from_secs(11));
+    assert!(lab.sent.iter().all(|(_, probe)| !addresses(2).contains(probe.target.address)));
+    assert!(lab.sent.len() >= 99, "{} of 100", lab.sent.len());
+    let excluded = Outcome::not_probed(Cause::Excluded);
+    let whole = lab.reports.iter().map(|report| chunk::decode(&report.chunk, 50).unwrap());
+    assert_eq!(whole.filter(|outcomes| outcomes.iter().all(|outcome| *outcome == excluded)).count(), 2);
+}
+
+#[test]
+fn a10_a_state_is_acknowledged_once_it_holds_at_everyone_who_sends() {
+    let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, None)]);
+    lab.orders_wait = true;
+    let paused = |version, share| CoordinatorMessage::Control(control(SCAN, version, Run::Pause, share));
+    lab.says(paused(2, None));
+    let orders = lab.ordered.clone().unwrap();
+    assert_eq!(orders.scans[&SCAN].run, Run::Pause);
+    // Another share changes nothing for those who send, but the newest state is not in force before theirs is.
+    lab.says(paused(3, Some(Rate::per_second(5))));
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.acknowledged, [(SCAN, 1)]);
+    lab.input(Input::InForce(orders.number));
+    assert_eq!(lab.acknowledged, [(SCAN, 1), (SCAN, 3)]);
+    lab.says(paused(4, Some(Rate::per_second(6))));
+    assert_eq!(lab.acknowledged.last(), Some(&(SCAN, 4)), "they have the same orders");
+}
+
+#[test]
+fn a_paused_scan_keeps_its_leases_and_keeps_nobody_from_others() {
+    let mut lab = Lab::new(quick, vec![control(SCAN, 1, Run::Pause, None), control(OTHER, 1, Run::Go, None)]);
+    let claimed = lab.claims.len();
+    lab.grant(grants(SCAN, 64, 400, ProbeOptions::new(900, 8_192)));
+    lab.grant(grants(OTHER, 64, 400, ProbeOptions::new(900, 8_192)));
+    lab.run(Duration::from_secs(5));
+    assert_eq!((lab.reports.len(), lab.agent.leases().count()), (64, 64));
+    assert!(lab.claims.len() > claimed, "it asks for more");
 }
 
 #[test]

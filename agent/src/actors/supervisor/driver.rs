@@ -110,7 +110,7 @@ impl Driver {
                 // Nothing is admitted any more, so nobody need wait for a turn to hear it.
                 let refused = |(probe, right_ends_at): (Probe, Time)| Settled {
                     id: probe.id,
-                    outcome: match self.admission.admit(probe.target.address, right_ends_at) {
+                    outcome: match self.admission.admit(probe.scan, probe.target.address, right_ends_at) {
                         Err(refusal) => refusal.outcome(),
                         Ok(_) => Outcome::not_probed(Cause::Interrupted),
                     },

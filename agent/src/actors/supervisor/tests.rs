@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::probe::{SimulatedProber, Truth, World};
 use crate::scope::Scope;
 use agent_core::attempt::ProbeId;
-use protocol::id::Epoch;
+use protocol::id::{Epoch, ScanId};
 use protocol::message::Run;
 use protocol::probe::{Slot, Target};
 use protocol::range_set::AddressSet;
@@ -122,7 +122,8 @@ impl Bench {
 }
 
 fn probe(index: u32, target: Target) -> Probe {
-    Probe { id: ProbeId { epoch: Epoch::new(1), index }, target, overdue: TIMEOUT, timeout: TIMEOUT }
+    let id = ProbeId { epoch: Epoch::new(1), index };
+    Probe { id, scan: ScanId::from_bytes([1; 16]), target, overdue: TIMEOUT, timeout: TIMEOUT }
 }
 
 fn target(host: u8, port: u16) -> Target {
@@ -220,7 +221,7 @@ fn orders_hold_for_what_waits_from_the_moment_they_are_answered() {
         bench.run((0..50).map(|index| (index, target(1, index as u16 + 1))), Time::NEVER);
         bench.run((50..60).map(|index| (index, target(2, 1 + index as u16))), Time::NEVER);
         tokio::time::sleep(TIMEOUT / 2).await;
-        let orders = Orders { run: Run::Go, exclude: AddressSet::from(IpAddr::from([192, 0, 2, 1])) };
+        let orders = Orders { exclude: AddressSet::from(IpAddr::from([192, 0, 2, 1])), ..Orders::default() };
         bench.supervisor.send(SetOrders(Arc::new(orders))).await.unwrap();
         let settled = bench.settled(60).await;
         for (index, settled) in settled {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::scope::Scope;
 use agent_core::attempt::ProbeId;
-use protocol::id::Epoch;
+use protocol::id::{Epoch, ScanId};
 use protocol::probe::Target;
 use protocol::range_set::AddressSet;
 use std::net::TcpListener;
@@ -17,6 +17,7 @@ fn gate(allowed: &[&str]) -> Admission {
 fn probe(address: &str, port: u16) -> Probe {
     Probe {
         id: ProbeId { epoch: Epoch::new(1), index: 0 },
+        scan: ScanId::from_bytes([1; 16]),
         target: Target { address: address.parse().unwrap(), slot: Slot::Tcp(port) },
         overdue: Duration::from_secs(5),
         timeout: Duration::from_secs(5),
@@ -97,7 +98,7 @@ async fn a_connection_to_itself_is_no_open_port() {
     socket.bind(&any.into()).unwrap();
     socket.set_nonblocking(true).unwrap();
     let itself = socket.local_addr().unwrap().as_socket().unwrap();
-    let admitted = gate(&["127.0.0.1"]).admit(itself.ip(), Time::NEVER).unwrap();
+    let admitted = gate(&["127.0.0.1"]).admit(ScanId::from_bytes([1; 16]), itself.ip(), Time::NEVER).unwrap();
     let Started::Pending(stream) = connect(socket, &admitted, itself.port()).unwrap() else {
         panic!("the kernel accepts");
     };

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::scope::Scope;
 use agent_core::attempt::ProbeId;
-use protocol::id::Epoch;
+use protocol::id::{Epoch, ScanId};
 use protocol::message::Run;
 use protocol::probe::{Cause, ProbeKind, Slot, Target};
 use protocol::range_set::AddressSet;
@@ -26,6 +26,7 @@ fn gate() -> Admission {
 fn probe(index: u32, address: SocketAddr) -> Probe {
     Probe {
         id: ProbeId { epoch: Epoch::new(1), index },
+        scan: ScanId::from_bytes([1; 16]),
         target: Target { address: address.ip(), slot: Slot::Tcp(address.port()) },
         overdue: TIMEOUT,
         timeout: TIMEOUT,

@@ -239,10 +239,11 @@ impl<M: Means> Thread<M> {
         let mut waiting: Vec<_> = self.waiting.drain(..).collect();
         waiting.extend(self.flights.take_turned_away());
         for waiting in waiting {
-            let outcome = match self.admission.admit(waiting.probe.target.address, waiting.right_ends_at) {
-                Err(refusal) => refusal.outcome(),
-                Ok(_) => Outcome::not_probed(Cause::Interrupted),
-            };
+            let outcome =
+                match self.admission.admit(waiting.probe.scan, waiting.probe.target.address, waiting.right_ends_at) {
+                    Err(refusal) => refusal.outcome(),
+                    Ok(_) => Outcome::not_probed(Cause::Interrupted),
+                };
             self.settle(&waiting.probe, outcome, None);
         }
     }
@@ -262,7 +263,7 @@ impl<M: Means> Thread<M> {
                 Err(_) => return self.panicked(waiting),
             }
         };
-        let admitted = match self.admission.admit(probe.target.address, waiting.right_ends_at) {
+        let admitted = match self.admission.admit(probe.scan, probe.target.address, waiting.right_ends_at) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 if let Ok(way) = ready {

@@ -1,14 +1,16 @@
 //! Sessions, instances and their rights: who may probe, and who gets what.
 
+use super::change::Hailed;
 use super::open::{Leased, Need};
 use super::scan::{Scan, Work};
 use super::{Coordinator, Event, Lease, Output, Pending, SessionId};
 use crate::passes::History;
 use crate::resume::Resumed;
 use crate::settings::Settings;
-use crate::store::{AgentFacts, Cut, LeaseOrder, ScanStatus, Shard, StoreRequest};
+use crate::store::{AgentFacts, Cut, LeaseOrder, Shard, StoreRequest};
 use protocol::id::{Epoch, InstanceId, ScanId};
-use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, Hello, Welcome};
+use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, Hello, ProbeOptions, Welcome};
+use protocol::range_set::AddressSet;
 use protocol::time::Time;
 use protocol::version::SPOKEN;
 
@@ -20,8 +22,11 @@ pub(super) struct Session {
     pub(super) last_number: u64,
 }
 
+#[derive(Default)]
 pub(super) struct Instance {
-    facts: Option<AgentFacts>,
+    pub(super) facts: Option<AgentFacts>,
+    /// What it may probe.
+    pub(super) allow: AddressSet,
     pub(super) session: Option<SessionId>,
     /// When its right is over for the coordinator. `None` while it was never given one.
     pub(super) right_ends_at: Option<Time>,
@@ -41,7 +46,7 @@ impl Coordinator {
                 continue;
             };
             let id = resumed.record.id;
-            coordinator.scans.insert(id, scan);
+            coordinator.go_on_with(now, id, scan, resumed.record.status);
             coordinator.work = true;
             for (lease, before) in &resumed.leases {
                 let before = if before.iter().all(|history| *history == History::PENDING) { &[][..] } else { before };
@@ -50,12 +55,14 @@ impl Coordinator {
                 coordinator.leases.insert(lease.epoch, Lease { scan: id, leased, holder: lease.holder });
                 if let Some(holder) = lease.holder {
                     let right_ends_at = Some(if rights_ended { now } else { now + settings.ttl + settings.margin });
-                    let instance = Instance { facts: None, session: None, right_ends_at, wants: 0, each: 0 };
+                    let instance = Instance { right_ends_at, ..Instance::default() };
                     coordinator.instances.insert(holder, instance);
                 }
             }
-            if resumed.record.status != ScanStatus::Running {
-                coordinator.ask_store(StoreRequest::SetStatus(id, ScanStatus::Running), Pending::Nothing);
+        }
+        for scan in coordinator.scans.values_mut() {
+            for &instance in coordinator.instances.keys() {
+                scan.ledger.remember(instance);
             }
         }
         coordinator.end_rights(now);
@@ -82,6 +89,7 @@ impl Coordinator {
             self.release(held, true);
             for scan in self.scans.values_mut() {
                 scan.disown(id);
+                self.retell |= scan.ledger.forget(id);
                 self.work = true;
             }
         }
@@ -99,7 +107,7 @@ impl Coordinator {
                 self.renew(now, id, instance, number);
             }
             (Some(_), AgentMessage::Report(report)) => self.report(id, report),
-            (Some(_), AgentMessage::Acknowledge { .. }) => {}
+            (Some(instance), AgentMessage::Acknowledge { scan, version }) => self.acknowledged(instance, scan, version),
             (Some(_), AgentMessage::Leaving) => self.close(id),
         }
     }
@@ -114,13 +122,8 @@ impl Coordinator {
             );
             return self.refuse(id, &reason);
         };
-        let known = self.instances.entry(hello.instance).or_insert(Instance {
-            facts: None,
-            session: None,
-            right_ends_at: None,
-            wants: 0,
-            each: 0,
-        });
+        let known = self.instances.entry(hello.instance).or_default();
+        known.allow = hello.allow.clone();
         known.facts = Some(AgentFacts {
             name: hello.agent.to_string(),
             vantage: hello.vantage.to_string(),
@@ -145,13 +148,19 @@ impl Coordinator {
             .collect();
         let (keep, let_go): (Vec<_>, Vec<_>) = ours.into_iter().partition(|epoch| hello.holds.contains(epoch));
         self.release(let_go, false);
+        let told = Hailed {
+            instance: hello.instance,
+            allow: hello.allow,
+            shares: hello.shares,
+            fresh: hello.holds.is_empty(),
+        };
         let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         let welcome = Welcome {
             version,
             ttl_ms: millis(self.settings.ttl),
             renew_every_ms: millis(self.settings.renew_every),
             keep,
-            controls: self.controls(),
+            controls: self.controls_for(&told),
         };
         self.send(id, CoordinatorMessage::Welcome(welcome));
     }
@@ -231,7 +240,9 @@ impl Coordinator {
             .filter(|(epoch, lease)| lease.scan == scan && lease.holder.is_none() && !reported(**epoch))
             .map(|(&epoch, lease)| (epoch, lease.leased.shard, lease.leased.covered()))
             .collect();
-        let Some(running) = self.scans.get_mut(&scan) else { return Vec::new() };
+        let Some(running) = self.scans.get_mut(&scan).filter(|running| running.ledger.has_share(instance)) else {
+            return Vec::new();
+        };
         let work = running.cut(instance, targets, each, room, returned);
         work.into_iter()
             .filter_map(|Work { cut, leased }| match (&cut, leased) {
@@ -275,7 +286,8 @@ impl Coordinator {
             {
                 let Shard { pass, lo, hi, .. } = leased.shard;
                 let (cohort, covers) = (cohort.as_ref().clone(), leased.covers.to_vec());
-                grants.push(Grant { epoch, scan, pass, cohort, lo, hi, covers, options: running.options });
+                let options = ProbeOptions { per_host_rate: running.control.per_host_rate, ..running.options };
+                grants.push(Grant { epoch, scan, pass, cohort, lo, hi, covers, options });
             }
             self.leases.insert(epoch, Lease { scan, leased, holder: Some(instance) });
         }
@@ -322,8 +334,15 @@ impl Coordinator {
         let holds = self.open_leases(instance) > 0;
         if let Some(known) = self.instances.get_mut(&instance).filter(|known| known.session == Some(id)) {
             (known.session, known.wants) = (None, 0);
+            for scan in self.scans.values_mut() {
+                scan.ledger.lost(instance);
+            }
+            self.retell = true;
             if known.right_ends_at.is_none() && !holds {
                 self.instances.remove(&instance);
+                for scan in self.scans.values_mut() {
+                    scan.ledger.forget(instance);
+                }
             }
         }
     }

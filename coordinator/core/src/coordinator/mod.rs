@@ -3,18 +3,21 @@
 //! It asks its store by [`Output::Store`] and goes on when [`Input::Stored`] answers; requests are carried out in the order in
 //! which they were asked. What it announces (a grant, a commit's reply, an event) it announces after the store's answer.
 
+mod change;
 mod instances;
+mod ledger;
 mod open;
 mod reports;
 mod scan;
 
+use crate::control::{Change, ChangeError, ControlState};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::store::{Committed, ScanRecord, ScanStatus, StoreReply, StoreRequest};
 use instances::{Instance, Session};
 use open::Leased;
 use protocol::id::{Epoch, InstanceId, ScanId};
-use protocol::message::{AgentMessage, Control, CoordinatorMessage, Run};
+use protocol::message::{AgentMessage, CoordinatorMessage};
 use protocol::probe::{Outcome, Target};
 use protocol::time::Time;
 use scan::Scan;
@@ -37,6 +40,15 @@ pub enum Input {
     Submit(ScanRecord),
     /// A scan is to be stopped; what is known of it stays.
     Interrupt(ScanId),
+    /// What holds for a scan is to be changed. Answered by [`Event::Changed`] with the same `ask`.
+    Change {
+        /// Names the change, for whoever asks.
+        ask: u64,
+        /// The scan.
+        scan: ScanId,
+        /// What is to be changed.
+        change: Change,
+    },
     /// An agent connected.
     Opened(SessionId),
     /// A connection is gone.
@@ -75,6 +87,25 @@ pub enum Event {
         progress: Progress,
         /// The measured share of tries that is lost, 0 to 1.
         loss: Option<f64>,
+    },
+    /// A change was refused, or is durable.
+    Changed {
+        /// As it was asked for.
+        ask: u64,
+        /// The scan.
+        scan: ScanId,
+        /// The version of the control state from which on the change holds, or why it is refused.
+        outcome: Result<u64, ChangeError>,
+    },
+    /// What holds for a scan, and who has not acknowledged it. Told when it is durable, and again whenever the list changes; with an
+    /// empty list it is in force everywhere.
+    Control {
+        /// The scan.
+        scan: ScanId,
+        /// What holds.
+        state: Box<ControlState>,
+        /// The names of the agents that may still do as before: until they acknowledge it, or their right has ended.
+        waits_for: Vec<String>,
     },
     /// The scan ended.
     Finished {
@@ -135,6 +166,7 @@ enum Pending {
     Commit { scan: ScanId, epoch: Epoch, session: SessionId, outcomes: Vec<Outcome>, findings: Vec<Found> },
     CloseCohort { scan: ScanId, cohort: u64 },
     Create { scan: ScanId },
+    Control { scan: ScanId, ask: u64, state: Box<ControlState> },
     Finish { scan: ScanId, status: ScanStatus },
     Nothing,
 }
@@ -150,6 +182,10 @@ pub struct Coordinator {
     last_request: u64,
     /// Whether there may be work for who wants some, since that was last looked for.
     work: bool,
+    /// The number of the last control message.
+    last_control: u64,
+    /// Whether somebody may have to be told what holds for a scan, or what is told of it has changed.
+    retell: bool,
     /// Whether somebody wants more and has as many leases as may be.
     full: bool,
     outputs: VecDeque<Output>,
@@ -168,6 +204,8 @@ impl Coordinator {
             sessions: BTreeMap::new(),
             pending: BTreeMap::new(),
             last_request: 0,
+            last_control: 0,
+            retell: false,
             work: false,
             full: false,
             outputs: VecDeque::new(),
@@ -181,12 +219,13 @@ impl Coordinator {
         match input {
             Input::Submit(record) => self.submit(record),
             Input::Interrupt(scan) => self.interrupt(now, scan),
+            Input::Change { ask, scan, change } => self.change(ask, scan, &change),
             Input::Opened(session) => {
                 self.sessions.insert(session, Session { instance: None, heard_at: now, last_number: 0 });
             }
             Input::Closed(session) => self.forget_session(session),
             Input::Message(session, message) => self.message(now, session, *message),
-            Input::Stored(request, reply) => self.stored(request, reply),
+            Input::Stored(request, reply) => self.stored(now, request, reply),
         }
         self.advance(now);
     }
@@ -226,7 +265,7 @@ impl Coordinator {
         self.counters
     }
 
-    fn stored(&mut self, request: RequestId, reply: StoreReply) {
+    fn stored(&mut self, now: Time, request: RequestId, reply: StoreReply) {
         let Some(pending) = self.pending.remove(&request) else {
             debug_assert!(false, "the store answered {request:?} twice");
             return;
@@ -255,11 +294,13 @@ impl Coordinator {
                 }
             }
             (Pending::Finish { scan, status }, StoreReply::Done) => {
+                self.tell_end(scan);
                 self.scans.remove(&scan);
                 self.leases.retain(|_, lease| lease.scan != scan);
                 self.outputs.push_back(Output::Event(Event::Finished { scan, status }));
             }
-            (Pending::Create { scan }, StoreReply::Done) => self.tell_control(scan),
+            (Pending::Create { scan }, StoreReply::Done) => self.created(scan),
+            (Pending::Control { scan, ask, state }, StoreReply::Done) => self.changed(now, scan, ask, *state),
             (Pending::Nothing, StoreReply::Done) => {}
             (pending, reply) => debug_assert!(false, "the store answered {pending:?} with {reply:?}"),
         }
@@ -300,6 +341,9 @@ impl Coordinator {
     /// Whatever the last input made possible: grants, closed cohorts, ended scans.
     fn advance(&mut self, now: Time) {
         self.go_on(now);
+        if std::mem::take(&mut self.retell) {
+            self.retell();
+        }
         if std::mem::take(&mut self.work) {
             self.serve();
         }
@@ -321,10 +365,6 @@ impl Coordinator {
         self.outputs.push_back(Output::Store(id, request));
     }
 
-    fn controls(&self) -> Vec<Control> {
-        self.scans.iter().map(|(&scan, running)| control(scan, running)).collect()
-    }
-
     fn submit(&mut self, record: ScanRecord) {
         let Some(scan) = Scan::new(&record) else {
             debug_assert!(false, "a record's plan was checked when it was made");
@@ -339,18 +379,7 @@ impl Coordinator {
     fn interrupt(&mut self, now: Time, scan: ScanId) {
         let stop_at = now + self.settings.stop_within;
         let Some(running) = self.scans.get_mut(&scan) else { return };
-        if running.stop(stop_at) {
-            self.tell_control(scan);
-        }
-    }
-
-    /// Tells every agent what holds for a scan.
-    fn tell_control(&mut self, scan: ScanId) {
-        let Some(control) = self.scans.get(&scan).map(|running| control(scan, running)) else { return };
-        let sessions: Vec<_> = self.instances.values().filter_map(|instance| instance.session).collect();
-        for session in sessions {
-            self.send(session, CoordinatorMessage::Control(control.clone()));
-        }
+        self.retell |= running.stop(stop_at);
     }
 
     /// A scan is finished if all hold: 1. nothing of it waits for the store; 2. every cohort is closed, or it was stopped and
@@ -387,15 +416,11 @@ impl Pending {
             | Self::Commit { scan, .. }
             | Self::CloseCohort { scan, .. }
             | Self::Create { scan }
+            | Self::Control { scan, .. }
             | Self::Finish { scan, .. } => *scan == id,
             Self::Nothing => false,
         }
     }
-}
-
-fn control(scan: ScanId, running: &Scan) -> Control {
-    let (version, run) = if running.stops_at().is_some() { (2, Run::Stop) } else { (1, Run::Go) };
-    Control { scan, version, run, exclude: protocol::range_set::AddressSet::new(), share: running.rate }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! A running scan in the coordinator's memory: its open cohorts and how far each is.
 
 use super::Sign;
+use super::ledger::Ledger;
 use super::open::{Leased, Need, Open};
+use crate::control::{ControlState, Intent};
 use crate::cutting::{self, Problem, Returned, cut};
 use crate::passes::{History, Loss, Policy};
 use crate::progress::Progress;
@@ -11,7 +13,7 @@ use protocol::id::{Epoch, InstanceId};
 use protocol::message::ProbeOptions;
 use protocol::plan::{Cohort, Plan};
 use protocol::probe::Outcome;
-use protocol::rate::Rate;
+use protocol::range_set::AddressSet;
 use protocol::time::Time;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,8 +23,17 @@ use std::time::Duration;
 pub(super) struct Scan {
     pub(super) plan: Plan,
     pub(super) options: ProbeOptions,
-    /// The budget over all agents.
-    pub(super) rate: Option<Rate>,
+    /// What holds for it, and is durable; and with the changes that are on their way to the store.
+    pub(super) control: ControlState,
+    pub(super) wanted: ControlState,
+    /// Who was told what of that.
+    pub(super) ledger: Ledger,
+    /// Whether the store has it: nobody is told of it before.
+    pub(super) created: bool,
+    /// The version of what was told to those who follow it, and for whom it waited.
+    pub(super) announced: (u64, Vec<String>),
+    /// What it covers.
+    pub(super) addresses: AddressSet,
     pub(super) progress: Progress,
     pub(super) finishing: bool,
     tries: Option<u8>,
@@ -46,9 +57,14 @@ impl Scan {
         let plan = Plan::try_from(record.plan.clone()).ok()?;
         let progress = Progress::of(&plan);
         Some(Self {
+            addresses: plan.addresses().to_set(),
             plan,
             options: record.options,
-            rate: record.rate,
+            control: record.initial_control(),
+            wanted: record.initial_control(),
+            ledger: Ledger::default(),
+            created: false,
+            announced: (1, Vec::new()),
             progress,
             finishing: false,
             tries: record.tries,
@@ -63,6 +79,7 @@ impl Scan {
     /// A scan that goes on where a store left it. `None` if what is stored does not fit together.
     pub(super) fn resume(resumed: &Resumed) -> Option<Self> {
         let mut scan = Self::new(&resumed.record)?;
+        (scan.control, scan.wanted, scan.created) = (resumed.control.clone(), resumed.control.clone(), true);
         (scan.progress, scan.loss, scan.opened) = (resumed.progress.clone(), resumed.loss, resumed.opened);
         for (record, steps) in &resumed.open {
             let cohort = Arc::new(scan.plan.cohort(record.number)?);
@@ -82,6 +99,16 @@ impl Scan {
         }
         scan.closed = scan.opened.checked_sub(scan.open.len() as u64)?;
         Some(scan)
+    }
+
+    /// The version of what agents are told: of its control state, and whether it is being stopped.
+    pub(super) fn version(&self) -> (u64, bool) {
+        (self.control.version, self.stop_at.is_some())
+    }
+
+    /// Whether anything of it may be leased.
+    fn goes_on(&self) -> bool {
+        self.stop_at.is_none() && self.control.intent == Intent::Go
     }
 
     pub(super) fn is_through(&self) -> bool {
@@ -110,6 +137,7 @@ impl Scan {
 
     pub(super) fn final_status(&self) -> ScanStatus {
         match (self.is_through(), self.stop_at.is_some(), self.progress.has_gap()) {
+            _ if self.control.intent == Intent::Cancel => ScanStatus::Cancelled,
             (true, _, false) => ScanStatus::Done,
             (_, true, _) => ScanStatus::Interrupted,
             (_, false, _) => ScanStatus::Partial,
@@ -134,7 +162,7 @@ impl Scan {
         pieces_max: usize,
         returned: Vec<(Epoch, Shard, u32)>,
     ) -> Vec<Work> {
-        if self.stop_at.is_some() {
+        if !self.goes_on() {
             return Vec::new();
         }
         let open: Vec<_> = self.open.iter().filter_map(|(&number, open)| open.seen_as(number)).collect();

@@ -11,6 +11,7 @@ use protocol::range_set::{AddressSet, RankedRanges};
 use protocol::version::{SPOKEN, VersionRange};
 use std::time::Duration;
 
+mod control;
 mod found;
 mod staged;
 
@@ -37,25 +38,33 @@ impl World {
             addresses.insert(host.parse().unwrap());
         }
         let plan = Plan::new(RankedRanges::try_from(&addresses).unwrap(), slots, 1).unwrap();
-        let record = ScanRecord {
+        let mut world = Self::empty();
+        world.input(Input::Submit(Self::record(&plan)));
+        world
+    }
+
+    fn record(plan: &Plan) -> ScanRecord {
+        ScanRecord {
             id: SCAN,
-            plan: PlanParts::from(&plan),
+            plan: PlanParts::from(plan),
             options: ProbeOptions::new(900, 64),
             rate: None,
             tries: Some(1),
+            weight: crate::store::WEIGHT,
             status: ScanStatus::Running,
             request: String::new(),
-        };
-        let mut world = Self {
+        }
+    }
+
+    fn empty() -> Self {
+        Self {
             machine: Coordinator::new(Settings::default()),
             store: MemoryStore::new(),
             now: Time::from_nanos(1),
             sent: vec![],
             closed: vec![],
             events: vec![],
-        };
-        world.input(Input::Submit(record));
-        world
+        }
     }
 
     fn input(&mut self, input: Input) {
@@ -124,8 +133,13 @@ fn hello(instance: u64, holds: Vec<Epoch>, versions: VersionRange) -> Hello {
         software: "0".into(),
         kinds: vec![],
         ping_method: PingMethod::Icmp,
-        allow: AddressSet::new(),
+        allow: {
+            let mut allow = AddressSet::new();
+            allow.insert_net("192.0.2.0/24".parse().unwrap());
+            allow
+        },
         holds,
+        shares: vec![],
     }
 }
 
@@ -284,7 +298,7 @@ fn an_interrupted_scan_ends_with_its_last_report_or_when_its_time_is_up() {
         let grants = world.claims(1, 1, 4);
         world.input(Input::Interrupt(SCAN));
         assert!(
-            matches!(world.sent.last(), Some((_, CoordinatorMessage::Control(control))) if control.run == Run::Stop)
+            matches!(world.sent.last(), Some((_, CoordinatorMessage::Control(control))) if control.run == protocol::message::Run::Stop)
         );
         assert!(world.events.is_empty());
         if reports {

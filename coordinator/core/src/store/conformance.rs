@@ -3,12 +3,14 @@
 use super::{
     AgentFacts, CohortRecord, Commit, Committed, Cut, LeaseOrder, ScanRecord, ScanStatus, Shard, Store, StoreError,
 };
+use crate::control::{Change, ControlState};
 use protocol::chunk;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{Finding, PingMethod, ProbeOptions};
 use protocol::plan::{Plan, PlanParts, Slots};
 use protocol::probe::Outcome;
 use protocol::range_set::{AddressSet, RankedRanges};
+use protocol::rate::Rate;
 
 /// Runs the suite; `make` gives an empty store each time.
 ///
@@ -16,6 +18,7 @@ use protocol::range_set::{AddressSet, RankedRanges};
 /// If the store does not conform: it is for tests.
 pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
     scans_are_kept_and_repeated_harmlessly(&mut *make());
+    what_holds_for_a_scan_is_kept_and_never_goes_back(&mut *make());
     leases_are_made_all_or_none_and_epochs_rise(&mut *make());
     a_report_counts_once_while_its_epoch_is_live(&mut *make());
     a_returned_shard_keeps_its_epoch_until_it_is_leased_again(&mut *make());
@@ -41,7 +44,16 @@ pub fn example() -> ScanRecord {
     let addresses = RankedRanges::try_from(&addresses).expect("two addresses");
     let plan = PlanParts { addresses, slots: Slots::new(false, (1..=10).collect()), seed: 5 };
     let options = ProbeOptions::new(900, 64);
-    ScanRecord { id: SCAN, plan, options, rate: None, tries: None, status: ScanStatus::Running, request: "{}".into() }
+    ScanRecord {
+        id: SCAN,
+        plan,
+        options,
+        rate: None,
+        tries: None,
+        weight: super::WEIGHT,
+        status: ScanStatus::Running,
+        request: "{}".into(),
+    }
 }
 
 fn agent(name: &str) -> AgentFacts {
@@ -80,6 +92,25 @@ fn scans_are_kept_and_repeated_harmlessly(store: &mut dyn Store) {
     let unknown = ScanId::from_bytes([8; 16]);
     assert!(matches!(store.set_status(unknown, ScanStatus::Done), Err(StoreError::UnknownScan(id)) if id == unknown));
     assert!(store.leases(unknown).is_err() && store.chunks(unknown, 0, 0..1).is_err() && store.audit(unknown).is_err());
+}
+
+fn what_holds_for_a_scan_is_kept_and_never_goes_back(store: &mut dyn Store) {
+    assert!(store.control(SCAN).is_err());
+    store.create_scan(&ScanRecord { rate: Some(Rate::per_second(7)), weight: 3, ..example() }).expect("a new scan");
+    let first = store.control(SCAN).expect("what holds at first");
+    assert_eq!(first, ControlState::initial(Some(Rate::per_second(7)), None, 3));
+    assert!(store.set_control(ScanId::from_bytes([8; 16]), &first).is_err());
+    let mut excluded = AddressSet::new();
+    excluded.insert("192.0.2.2".parse().expect("an address"));
+    excluded.insert_net("2001:db8::/64".parse().expect("a network"));
+    let second = first.with(&Change::Exclude(excluded)).expect("a change");
+    let third = second.with(&Change::Pause).expect("a change").with(&Change::Rate(None)).expect("a change");
+    for control in [&second, &third, &third, &second] {
+        store.set_control(SCAN, control).expect("it is kept");
+    }
+    assert_eq!(store.control(SCAN).expect("what holds"), third, "an older version that is repeated changes nothing");
+    store.set_status(SCAN, ScanStatus::Cancelled).expect("a status");
+    assert_eq!(store.scans().expect("scans")[0].status, ScanStatus::Cancelled);
 }
 
 fn leases_are_made_all_or_none_and_epochs_rise(store: &mut dyn Store) {

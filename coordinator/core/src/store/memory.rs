@@ -4,6 +4,7 @@ use super::{
     AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, Cut, LeaseOrder, LeaseRecord, ScanRecord, ScanStatus,
     Shard, Store, StoreError,
 };
+use crate::control::ControlState;
 use protocol::id::{Epoch, ScanId};
 use protocol::plan::Plan;
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub struct MemoryStore {
 #[derive(Clone)]
 struct Stored {
     record: ScanRecord,
+    control: Option<ControlState>,
     plan: Plan,
     open: BTreeMap<u64, CohortRecord>,
     opened: u64,
@@ -124,6 +126,7 @@ impl Store for MemoryStore {
         }
         let stored = Stored {
             record: scan.clone(),
+            control: None,
             plan,
             open: BTreeMap::new(),
             opened: 0,
@@ -143,6 +146,19 @@ impl Store for MemoryStore {
     fn set_status(&mut self, scan: ScanId, status: ScanStatus) -> Result<(), StoreError> {
         self.stored_mut(scan)?.record.status = status;
         Ok(())
+    }
+
+    fn set_control(&mut self, scan: ScanId, control: &ControlState) -> Result<(), StoreError> {
+        let kept = &mut self.stored_mut(scan)?.control;
+        if kept.as_ref().is_none_or(|kept| kept.version < control.version) {
+            *kept = Some(control.clone());
+        }
+        Ok(())
+    }
+
+    fn control(&self, scan: ScanId) -> Result<ControlState, StoreError> {
+        let stored = self.stored(scan)?;
+        Ok(stored.control.clone().unwrap_or_else(|| stored.record.initial_control()))
     }
 
     fn lease(&mut self, order: &LeaseOrder) -> Result<Vec<Epoch>, StoreError> {

@@ -16,6 +16,7 @@
 pub mod conformance;
 pub mod memory;
 
+use crate::control::ControlState;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{Finding, PingMethod, ProbeOptions};
 use protocol::plan::PlanParts;
@@ -35,6 +36,8 @@ pub enum ScanStatus {
     Interrupted,
     /// Everything was probed.
     Done,
+    /// Ended for good by its owner.
+    Cancelled,
 }
 
 impl ScanStatus {
@@ -46,6 +49,7 @@ impl ScanStatus {
             Self::Partial => "partial",
             Self::Interrupted => "interrupted",
             Self::Done => "done",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -64,10 +68,28 @@ pub struct ScanRecord {
     /// Its budget over all agents, in packets per second; `None` where only windows and caps limit.
     #[serde(default)]
     pub rate: Option<Rate>,
+    /// Its part of the fleet beside other scans, at first: 1 to 1,000.
+    #[serde(default = "weight_default")]
+    pub weight: u32,
     /// How far it is.
     pub status: ScanStatus,
     /// What the request was, for reports and `resume`; opaque to the core.
     pub request: String,
+}
+
+impl ScanRecord {
+    /// What holds for it before anything was changed.
+    #[must_use]
+    pub fn initial_control(&self) -> ControlState {
+        ControlState::initial(self.rate, self.options.per_host_rate, self.weight)
+    }
+}
+
+/// The weight of a scan of which nobody says otherwise.
+pub const WEIGHT: u32 = 1;
+
+fn weight_default() -> u32 {
+    WEIGHT
 }
 
 /// A cohort that was opened and is not closed.
@@ -284,6 +306,18 @@ pub trait Store: Send {
     /// [`StoreError::UnknownScan`].
     fn set_status(&mut self, scan: ScanId, status: ScanStatus) -> Result<(), StoreError>;
 
+    /// Keeps what holds for a scan, unless a newer version is kept.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn set_control(&mut self, scan: ScanId, control: &ControlState) -> Result<(), StoreError>;
+
+    /// What was kept last of what holds for a scan; what holds at first if nothing was.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn control(&self, scan: ScanId) -> Result<ControlState, StoreError>;
+
     /// Makes leases, all or none, and returns their epochs in the order of the cuts.
     ///
     /// # Errors
@@ -362,6 +396,8 @@ pub enum StoreRequest {
     CreateScan(ScanRecord),
     /// [`Store::set_status`]
     SetStatus(ScanId, ScanStatus),
+    /// [`Store::set_control`]
+    SetControl(ScanId, Box<ControlState>),
     /// [`Store::lease`]
     Lease(LeaseOrder),
     /// [`Store::release`]
@@ -412,6 +448,7 @@ impl StoreRequest {
         match self {
             Self::CreateScan(record) => store.create_scan(record).map(|()| StoreReply::Done),
             Self::SetStatus(scan, status) => store.set_status(*scan, *status).map(|()| StoreReply::Done),
+            Self::SetControl(scan, control) => store.set_control(*scan, control).map(|()| StoreReply::Done),
             Self::Lease(order) => store.lease(order).map(StoreReply::Leased),
             Self::Release { scan, epochs, ended } => store.release(*scan, epochs, *ended).map(|()| StoreReply::Done),
             Self::Commit(commit) => store.commit(commit).map(StoreReply::Committed),

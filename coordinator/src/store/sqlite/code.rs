@@ -68,7 +68,7 @@ pub(super) fn decode_record(stored: &StoredRecord, status: &str) -> Result<ScanR
 }
 
 fn decode_status(text: &str) -> Result<ScanStatus, Failure> {
-    [ScanStatus::Running, ScanStatus::Partial, ScanStatus::Interrupted, ScanStatus::Done]
+    [ScanStatus::Running, ScanStatus::Partial, ScanStatus::Interrupted, ScanStatus::Done, ScanStatus::Cancelled]
         .into_iter()
         .find(|status| status.as_str() == text)
         .ok_or(Failure::Malformed("scan's status"))
@@ -163,6 +163,7 @@ mod tests {
             options: ProbeOptions::new(900, 64),
             rate: Rate::from_per_second(0.5),
             tries: Some(3),
+            weight: 2,
             status: ScanStatus::Partial,
             request: "portsweep \"x\"\n".into(),
         };

@@ -13,6 +13,7 @@ pub use failure::MediumError;
 pub use open::OpenError;
 
 use code::{StoredRecord, signed, unsigned};
+use coordinator_core::control::ControlState;
 use coordinator_core::store::{
     AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, LeaseOrder, LeaseRecord, ScanRecord, ScanStatus, Shard,
     Store, StoreError,
@@ -232,6 +233,32 @@ impl Store for SqliteStore {
                 .prepare_cached("UPDATE scan SET status = ? WHERE key = ?")?
                 .execute(params![status.as_str(), known.key])?;
             Ok(())
+        })
+    }
+
+    fn set_control(&mut self, scan: ScanId, control: &ControlState) -> Result<(), StoreError> {
+        let known = self.known(scan)?;
+        self.write("keep what holds for a scan", |connection| {
+            let json = serde_json::to_string(control).map_err(|_| Failure::Malformed("control state"))?;
+            connection
+                .prepare_cached(
+                    "UPDATE scan SET control = ?1, control_version = ?2 WHERE key = ?3 AND control_version < ?2",
+                )?
+                .execute(params![json, signed(control.version), known.key])?;
+            Ok(())
+        })
+    }
+
+    fn control(&self, scan: ScanId) -> Result<ControlState, StoreError> {
+        self.read("read what holds for a scan", |connection| {
+            let (key, record) = scan_of(connection, scan)?.ok_or(StoreError::UnknownScan(scan))?;
+            let json: Option<String> = connection
+                .prepare_cached("SELECT control FROM scan WHERE key = ?")?
+                .query_row([key], |row| row.get(0))?;
+            match json {
+                Some(json) => serde_json::from_str(&json).map_err(|_| Failure::Malformed("control state")),
+                None => Ok(record.initial_control()),
+            }
         })
     }
 

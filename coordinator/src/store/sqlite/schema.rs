@@ -98,6 +98,13 @@ const STEPS: &[M<'static>] = &[
     ) STRICT;
     ",
     ),
+    M::up(
+    "
+    -- What holds for a running scan, as JSON, and its version; null while nothing was changed.
+    ALTER TABLE scan ADD COLUMN control TEXT;
+    ALTER TABLE scan ADD COLUMN control_version INTEGER NOT NULL DEFAULT 0;
+    ",
+    ),
 ];
 
 /// All of them, in order.
