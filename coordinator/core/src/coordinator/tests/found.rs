@@ -15,7 +15,7 @@ fn reported(grant: &Grant, outcome: impl Fn(u32) -> Outcome) -> AgentMessage {
 fn signs(event: &Event) -> Vec<Sign> {
     match event {
         Event::Committed { signs, .. } => signs.clone(),
-        Event::Finished { .. } => vec![],
+        _ => vec![],
     }
 }
 
