@@ -1,6 +1,7 @@
-//! What this process may hold open, and how many probes in flight that allows.
+//! What this process may hold open, how many probes in flight that allows, and what is told when this machine lacks something.
 
 use std::io;
+use std::sync::Once;
 
 /// How many descriptors are kept for what is no probe: files, the link, the store, the runtime.
 pub const DESCRIPTORS_KEPT: u64 = 64;
@@ -83,6 +84,58 @@ impl Descriptors {
     pub fn listening(self, window: u32) -> u32 {
         let left = self.0.saturating_sub(DESCRIPTORS_KEPT).saturating_sub(u64::from(window));
         u32::try_from(left).unwrap_or(WINDOW_MAX).min(WINDOW_MAX)
+    }
+}
+
+/// What this machine may lack while it probes. Nothing of it is taken for a state; all of it makes a scan slower, or lets it see less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Descriptors (EMFILE, ENFILE): probes wait for one.
+    Descriptors,
+    /// Ports to connect from (EADDRNOTAVAIL): probes wait for one.
+    LocalPorts,
+    /// Room to send (ENOBUFS, ENOMEM): probes wait for it.
+    SendBuffers,
+    /// Room for answers: those that came meanwhile are lost.
+    ReceiveBuffer,
+    /// Room in the kernel's table of connections: what is sent or answered meanwhile is lost.
+    Conntrack,
+}
+
+impl Lack {
+    /// Every one.
+    pub const ALL: [Self; 5] =
+        [Self::Descriptors, Self::LocalPorts, Self::SendBuffers, Self::ReceiveBuffer, Self::Conntrack];
+
+    /// Tells of it in one line, a warning, with what mends it: once a process, however often it is met.
+    pub fn tell(self) {
+        // Not state: nothing is decided by it.
+        static TOLD: [Once; Lack::ALL.len()] = [const { Once::new() }; Lack::ALL.len()];
+        TOLD[self as usize].call_once(|| tracing::warn!("{}; `{}` mends it", self.said(), self.mend()));
+    }
+
+    /// What is so, and what it does to the scan.
+    #[must_use]
+    pub const fn said(self) -> &'static str {
+        match self {
+            Self::Descriptors => "this machine ran out of file descriptors, so probes wait for one",
+            Self::LocalPorts => "this machine ran out of local ports, so probes wait for one",
+            Self::SendBuffers => "this machine had no buffers to send from, so probes wait for some",
+            Self::ReceiveBuffer => "answers to pings were lost here, as the receive buffer was full",
+            Self::Conntrack => "the table of connections of this machine is full, so it drops probes and answers",
+        }
+    }
+
+    /// The line that mends it.
+    #[must_use]
+    pub const fn mend(self) -> &'static str {
+        match self {
+            Self::Descriptors => "ulimit -Hn 16384",
+            Self::LocalPorts => "sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"",
+            Self::SendBuffers => "ip link set dev INTERFACE txqueuelen 10000",
+            Self::ReceiveBuffer => "sysctl -w net.core.rmem_max=16777216",
+            Self::Conntrack => "sysctl -w net.netfilter.nf_conntrack_max=262144",
+        }
     }
 }
 

@@ -57,12 +57,14 @@ table ip6 net {
 /// Its name, the most descriptors (0 for as many as there are), what it does.
 type Scenario = (&'static str, u32, fn() -> anyhow::Result<()>);
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 11] = [
     ("connect_answers_become_states", 0, || connect_answers_become_states(plain)),
     ("connect_answers_become_states_by_reused_sockets", 0, || connect_answers_become_states(reused)),
     ("connect_answers_become_states_by_fresh_sockets", 0, || connect_answers_become_states(fresh)),
-    ("echo_answers_become_states", 0, echo_answers_become_states),
-    ("a_burst_of_echo_requests_loses_no_answer", 0, a_burst_of_echo_requests_loses_no_answer),
+    ("echo_answers_become_states", 0, || echo_answers_become_states(plain_echoes)),
+    ("echo_answers_become_states_by_an_engine", 0, || echo_answers_become_states(echoes)),
+    ("a_burst_of_echo_requests_loses_no_answer", 0, || a_burst_of_echo_requests_loses_no_answer(plain_echoes)),
+    ("a_burst_of_echo_requests_by_an_engine_loses_no_answer", 0, || a_burst_of_echo_requests_loses_no_answer(echoes)),
     ("life_is_asked_by_tcp", 0, life_is_asked_by_tcp),
     ("few_descriptors_slow_a_scan_and_change_nothing", 64, || few_descriptors(plain)),
     ("few_descriptors_slow_reused_sockets_and_change_nothing", 64, || few_descriptors(reused)),
@@ -247,9 +249,19 @@ fn connect_answers_become_states(connecting: fn() -> Prober) -> anyhow::Result<(
     )
 }
 
-fn echo_answers_become_states() -> anyhow::Result<()> {
+// The ways of asking for life.
+
+fn plain_echoes() -> Prober {
+    Prober::Icmp(IcmpProber::new(1))
+}
+
+fn echoes() -> Prober {
+    Prober::Engine(Engine::echoes(0x1234_5678_9abc_def0))
+}
+
+fn echo_answers_become_states(asking: fn() -> Prober) -> anyhow::Result<()> {
     expect(
-        || Prober::Icmp(IcmpProber::new(1)),
+        asking,
         &[
             ("127.0.0.1", 0, "up (echo-reply)"),
             ("127.0.0.2", 0, "down (no-response)"),
@@ -265,11 +277,11 @@ fn echo_answers_become_states() -> anyhow::Result<()> {
     )
 }
 
-fn a_burst_of_echo_requests_loses_no_answer() -> anyhow::Result<()> {
+fn a_burst_of_echo_requests_loses_no_answer(asking: fn() -> Prober) -> anyhow::Result<()> {
     let targets: Vec<_> = (0x7f01_0000..0x7f01_4000_u32)
         .map(|bits| Target { address: IpAddr::V4(Ipv4Addr::from_bits(bits)), slot: Slot::Ping })
         .collect();
-    let found = probe_all(|| Prober::Icmp(IcmpProber::new(1)), 8_192, Duration::from_secs(2), &targets)?;
+    let found = probe_all(asking, 8_192, Duration::from_secs(2), &targets)?;
     let down: Vec<_> = found.iter().filter(|(_, settled)| !settled.outcome.is_finding()).collect();
     ensure!(down.is_empty(), "{} of {} lost, the first: {:?}", down.len(), targets.len(), down[0]);
     Ok(())

@@ -5,6 +5,7 @@
 //! That `connect` returns nothing from the network was tried: on loopback, where the answer is there before `connect` returns,
 //! a refusal and every ICMP error still come as EINPROGRESS first.
 
+use crate::limits::Lack;
 use protocol::probe::{Cause, Outcome, Reason, State};
 use std::io;
 
@@ -15,9 +16,9 @@ pub(super) enum Local {
     InProgress,
     /// The target refused. Only some systems say so at once.
     Refused,
-    /// This machine lacks descriptors, ports, buffers or memory: it is tried again when there are some.
-    Pressure,
-    /// The same, unless it means that this machine has no address of that IP version.
+    /// This machine lacks descriptors, buffers or memory, or is busy for a moment: it is tried again when there are some.
+    Pressure(Option<Lack>),
+    /// It lacks ports, unless it means that this machine has no address of that IP version.
     PressureOrNoAddress,
     /// This machine refused: perhaps a broadcast address, perhaps a rule. It is tried three times.
     Denied,
@@ -30,9 +31,9 @@ pub(super) fn local(error: &io::Error) -> Local {
     match error.raw_os_error() {
         Some(libc::EINPROGRESS) => Local::InProgress,
         Some(libc::ECONNREFUSED) => Local::Refused,
-        Some(
-            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::EALREADY,
-        ) => Local::Pressure,
+        Some(libc::EMFILE | libc::ENFILE) => Local::Pressure(Some(Lack::Descriptors)),
+        Some(libc::ENOBUFS | libc::ENOMEM) => Local::Pressure(Some(Lack::SendBuffers)),
+        Some(libc::EAGAIN | libc::EINTR | libc::EALREADY) => Local::Pressure(None),
         Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => Local::PressureOrNoAddress,
         Some(libc::EACCES | libc::EPERM) => Local::Denied,
         // ENETUNREACH and EHOSTUNREACH are routes that are missing or say "unreachable", EINVAL a blackhole route or a link-local
@@ -80,11 +81,11 @@ mod tests {
         let cases = [
             (libc::EINPROGRESS, Local::InProgress),
             (libc::ECONNREFUSED, Local::Refused),
-            (libc::EMFILE, Local::Pressure),
-            (libc::ENFILE, Local::Pressure),
-            (libc::ENOBUFS, Local::Pressure),
-            (libc::ENOMEM, Local::Pressure),
-            (libc::EAGAIN, Local::Pressure),
+            (libc::EMFILE, Local::Pressure(Some(Lack::Descriptors))),
+            (libc::ENFILE, Local::Pressure(Some(Lack::Descriptors))),
+            (libc::ENOBUFS, Local::Pressure(Some(Lack::SendBuffers))),
+            (libc::ENOMEM, Local::Pressure(Some(Lack::SendBuffers))),
+            (libc::EAGAIN, Local::Pressure(None)),
             (libc::EADDRNOTAVAIL, Local::PressureOrNoAddress),
             (libc::EACCES, Local::Denied),
             (libc::EPERM, Local::Denied),

@@ -72,13 +72,23 @@ impl Prober {
         }
     }
 
+    /// ICMP echo requests, in the fastest way that this system has. `nonce` is to be drawn at random: it tells its requests from those of
+    /// everybody else.
+    #[must_use]
+    pub fn echoes(nonce: u64) -> Self {
+        #[cfg(target_os = "linux")]
+        return Self::Engine(Engine::echoes(nonce));
+        #[cfg(not(target_os = "linux"))]
+        Self::Icmp(IcmpProber::new(nonce as u32))
+    }
+
     /// How many probes it can have in flight, whatever its owner would like. `None` for no bound of its own.
     #[must_use]
     pub fn in_flight_max(&self) -> Option<usize> {
         match self {
             Self::Icmp(prober) => Some(prober.in_flight_max()),
             #[cfg(target_os = "linux")]
-            Self::Engine(_) => None,
+            Self::Engine(engine) => engine.in_flight_max(),
             Self::Connect(_) | Self::TcpPing(_) | Self::Simulated(_) => None,
         }
     }

@@ -8,6 +8,7 @@
 
 use super::errno::Local;
 use crate::clock::Clock;
+use crate::limits::Lack;
 use crate::scope::Admitted;
 use protocol::probe::Cause;
 use protocol::time::Time;
@@ -53,7 +54,12 @@ impl Pressure {
     ) -> Result<Duration, Cause> {
         match why {
             Local::PressureOrNoAddress if lacks_address(admitted) => Err(Cause::NoRoute),
-            Local::InProgress | Local::Refused | Local::Pressure | Local::PressureOrNoAddress => {
+            Local::InProgress | Local::Refused | Local::Pressure(_) | Local::PressureOrNoAddress => {
+                match why {
+                    Local::Pressure(Some(lack)) => lack.tell(),
+                    Local::PressureOrNoAddress => Lack::LocalPorts.tell(),
+                    _ => {}
+                }
                 let since = self.stuck_since.get().unwrap_or(now);
                 self.stuck_since.set(Some(since));
                 if now.since(since) >= STUCK_MAX {
@@ -129,19 +135,19 @@ mod tests {
         let start = Time::ZERO + Duration::from_secs(5);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            let wait = pressure.turned_away(start, Local::Pressure, &mut turned, &to).unwrap();
+            let wait = pressure.turned_away(start, Local::Pressure(None), &mut turned, &to).unwrap();
             waits.push(wait.as_millis());
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 128]);
         let just_before = start + STUCK_MAX - Duration::from_nanos(1);
-        assert!(pressure.turned_away(just_before, Local::Pressure, &mut turned, &to).is_ok());
+        assert!(pressure.turned_away(just_before, Local::Pressure(None), &mut turned, &to).is_ok());
         let at_thirty = start + STUCK_MAX;
-        assert_eq!(pressure.turned_away(at_thirty, Local::Pressure, &mut turned, &to), Err(Cause::LocalLimit));
+        assert_eq!(pressure.turned_away(at_thirty, Local::Pressure(None), &mut turned, &to), Err(Cause::LocalLimit));
         let mut another = Turned::default();
-        assert_eq!(pressure.turned_away(at_thirty, Local::Pressure, &mut another, &to), Err(Cause::LocalLimit));
+        assert_eq!(pressure.turned_away(at_thirty, Local::Pressure(None), &mut another, &to), Err(Cause::LocalLimit));
         pressure.sent();
         assert!(
-            pressure.turned_away(at_thirty, Local::Pressure, &mut turned, &to).is_ok(),
+            pressure.turned_away(at_thirty, Local::Pressure(None), &mut turned, &to).is_ok(),
             "something went: hope again"
         );
     }

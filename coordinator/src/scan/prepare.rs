@@ -11,7 +11,7 @@ use portsweep_agent::actors::link::Dial;
 use portsweep_agent::clock::Clock;
 use portsweep_agent::limits::Descriptors;
 use portsweep_agent::privilege::PingAccess;
-use portsweep_agent::probe::{IcmpProber, Prober, TcpPingProber};
+use portsweep_agent::probe::{Prober, TcpPingProber};
 use portsweep_agent::scope::Scope;
 use protocol::id::{AgentName, InstanceId, ScanId};
 use protocol::message::{PingMethod, ProbeOptions};
@@ -125,7 +125,7 @@ fn agent(ping: bool, scope: Scope, window_asked: u32) -> anyhow::Result<AgentPar
         }
         ping_method = access.method;
         let prober = match ping_method {
-            PingMethod::Icmp => Prober::Icmp(IcmpProber::new(random()? as u32)),
+            PingMethod::Icmp => Prober::echoes(random()?),
             PingMethod::Tcp => Prober::TcpPing(TcpPingProber::new()),
         };
         probers.push((ProbeKind::Ping, prober));

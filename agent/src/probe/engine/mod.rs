@@ -16,6 +16,7 @@ mod connects;
 mod thread;
 mod wheel;
 
+use super::icmp::Echoes;
 use crate::scope::{Admission, Orders};
 use agent_core::attempt::{Batch, Probe, ProbeId, Settled};
 use protocol::probe::Outcome;
@@ -52,6 +53,8 @@ pub struct Engine {
 #[derive(Clone, Copy, Debug)]
 enum Asks {
     Connects(Sockets),
+    /// With the nonce that tells its requests from others'.
+    Echoes(u64),
 }
 
 impl Engine {
@@ -60,6 +63,21 @@ impl Engine {
     pub fn connects(sockets: Sockets) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         Self { asks: Asks::Connects(sockets), threads, listening: 0 }
+    }
+
+    /// Asks hosts for life by ICMP echo requests, on one thread. `nonce` is to be drawn at random: it tells its requests from those of
+    /// everybody else.
+    #[must_use]
+    pub const fn echoes(nonce: u64) -> Self {
+        Self { asks: Asks::Echoes(nonce), threads: 1, listening: Echoes::LISTENING }
+    }
+
+    /// How many probes it can have in flight, whatever its owner would like. `None` for no bound of its own.
+    pub(super) fn in_flight_max(&self) -> Option<usize> {
+        match self.asks {
+            Asks::Connects(_) => None,
+            Asks::Echoes(_) => Some(Echoes::in_flight_max()),
+        }
     }
 
     /// On so many threads, at least one.
@@ -85,10 +103,11 @@ impl Engine {
         let (up, settled) = mpsc::channel(UP_MAX);
         let mut hands = Vec::with_capacity(threads);
         for number in 0..threads {
-            let means = match self.asks {
-                Asks::Connects(sockets) => Connects::new(sockets),
-            };
-            hands.push(spawn(number, means, admission.for_another_thread(), room, up.clone())?);
+            let (admission, up) = (admission.for_another_thread(), up.clone());
+            hands.push(match self.asks {
+                Asks::Connects(sockets) => spawn(number, Connects::new(sockets), admission, room, up)?,
+                Asks::Echoes(nonce) => spawn(number, Echoes::new(nonce), admission, room, up)?,
+            });
         }
         Ok((Hands(hands), settled))
     }

@@ -1,30 +1,25 @@
-//! ICMP echo (RFC 792, RFC 4443) through surge-ping: one client per IP version, opened when first needed.
+//! Echo requests through surge-ping: one client per IP version, opened when first needed.
 //!
-//! That surge-ping answers `Ok` does not mean that the host is up: ICMP errors come back as `Ok` too. Only an echo reply to our own
-//! identifier and sequence, from the address that was asked, is a sign of life.
+//! That surge-ping answers `Ok` does not mean that the host is up: ICMP errors come back as `Ok` too.
 //!
-//! What arrives faster than it is read is dropped by the kernel once the socket's buffer is full. The buffer is raised, and no
-//! more requests are in flight than it holds answers twice over (a raw socket on loopback sees requests as well).
+//! No more requests are in flight than the buffer holds answers twice over (a raw socket on loopback sees requests as well).
 
-use super::Found;
-use super::errno;
-use super::pressure::{self, Pressure, Turned};
+use super::{buffer, judge};
+use crate::probe::Found;
+use crate::probe::errno;
+use crate::probe::pressure::{self, Pressure, Turned};
 use crate::scope::{Admission, Admitted};
 use agent_core::attempt::Probe;
-use protocol::probe::{Cause, Outcome, Reason, State};
+use protocol::probe::{Cause, Outcome};
 use protocol::time::Time;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{SockRef, Type};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use surge_ping::{Client, Config, ICMP, IcmpPacket, PingIdentifier, PingSequence, SurgeError};
 
-/// What one waiting answer takes of a socket's buffer, with the kernel's own bookkeeping: 212,992 bytes hold 256 (measured).
-const ANSWER_BYTES: usize = 832;
-/// The buffer that is asked for.
-const BUFFER_BYTES: usize = 4 << 20;
 const IN_FLIGHT_MAX: usize = 1_024;
 const PAYLOAD: [u8; 8] = *b"portswee";
 
@@ -56,7 +51,7 @@ impl IcmpProber {
         Self {
             v4: RefCell::new(None),
             v6: RefCell::new(None),
-            in_flight_max: (buffer_bytes() / ANSWER_BYTES / 2).clamp(64, IN_FLIGHT_MAX),
+            in_flight_max: (buffer::answers() / 2).clamp(64, IN_FLIGHT_MAX),
             first: nonce,
             sent: Cell::new(0),
             pressure: Pressure::default(),
@@ -65,17 +60,17 @@ impl IcmpProber {
 
     /// How many requests may be in flight without losing answers.
     #[must_use]
-    pub(super) fn in_flight_max(&self) -> usize {
+    pub(in crate::probe) fn in_flight_max(&self) -> usize {
         self.in_flight_max
     }
 
     /// Opens the sockets anew with the next probe.
-    pub(super) fn restart(&self) {
+    pub(in crate::probe) fn restart(&self) {
         self.v4.take();
         self.v6.take();
     }
 
-    pub(super) async fn probe(&self, probe: &Probe, right_ends_at: Time, admission: &Admission) -> Found {
+    pub(in crate::probe) async fn probe(&self, probe: &Probe, right_ends_at: Time, admission: &Admission) -> Found {
         let clock = admission.clock();
         let mut turned = Turned::default();
         loop {
@@ -149,113 +144,20 @@ fn raise_buffer(client: &Client) {
     let socket = client.get_socket();
     // SAFETY: `socket` keeps the descriptor open for longer than the borrow.
     let descriptor = unsafe { BorrowedFd::borrow_raw(socket.get_native_sock()) };
-    raise(&SockRef::from(&descriptor));
-}
-
-/// How large the buffer of a client will be, found out on a socket that sends nothing.
-fn buffer_bytes() -> usize {
-    let Ok(socket) = Socket::new(Domain::IPV4, Type::DGRAM, None) else { return 0 };
-    raise(&socket);
-    socket.recv_buffer_size().unwrap_or(0)
-}
-
-/// Best effort: whatever comes of it, `in_flight_max` follows what is so.
-fn raise(socket: &Socket) {
-    #[cfg(target_os = "linux")]
-    {
-        let bytes = BUFFER_BYTES as libc::c_int;
-        // SAFETY: the option takes a pointer to an int, and its size; it is read during the call only. With CAP_NET_ADMIN it goes
-        // beyond net.core.rmem_max; without, it fails and changes nothing.
-        let forced = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVBUFFORCE,
-                (&raw const bytes).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        };
-        if forced == 0 {
-            return;
-        }
-    }
-    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    buffer::raise(&SockRef::from(&descriptor));
 }
 
 /// What an answer says of the host.
 fn judge(packet: &IcmpPacket) -> Outcome {
     match packet {
-        IcmpPacket::V4(packet) => judge_v4(packet.get_icmp_type().0, packet.get_icmp_code().0),
-        IcmpPacket::V6(packet) => judge_v6(packet.get_icmpv6_type().0, packet.get_icmpv6_code().0),
+        IcmpPacket::V4(packet) => judge::v4(packet.get_icmp_type().0, packet.get_icmp_code().0),
+        IcmpPacket::V6(packet) => judge::v6(packet.get_icmpv6_type().0, packet.get_icmpv6_code().0),
     }
-}
-
-/// RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section 5.2.7.
-fn judge_v4(kind: u8, code: u8) -> Outcome {
-    match (kind, code) {
-        (0, _) => Outcome::UP,
-        (3, 0 | 6) => down(Reason::NetUnreach),
-        (3, 1 | 5 | 7 | 8 | 11 | 12) => down(Reason::HostUnreach),
-        (3, 2) => down(Reason::ProtoUnreach),
-        (3, 9 | 10 | 13) => down(Reason::AdminProhibited),
-        (3 | 11 | 12, _) => down(Reason::DestUnreach),
-        // A redirect or a source quench is no answer. Whatever comes after it is lost to this try: it was silent.
-        _ => Outcome::DOWN,
-    }
-}
-
-/// RFC 4443 sections 3 and 4.
-fn judge_v6(kind: u8, code: u8) -> Outcome {
-    match (kind, code) {
-        (129, _) => Outcome::UP,
-        (1, 0 | 2) => down(Reason::NetUnreach),
-        (1, 1 | 5 | 6) => down(Reason::AdminProhibited),
-        (1, 3) => down(Reason::HostUnreach),
-        (1..=4, _) => down(Reason::DestUnreach),
-        _ => Outcome::DOWN,
-    }
-}
-
-fn down(reason: Reason) -> Outcome {
-    Outcome::found(State::Down, reason).unwrap_or(Outcome::DOWN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_an_echo_reply_is_a_sign_of_life() {
-        let cases_v4 = [
-            (0, 0, Outcome::UP),
-            (3, 0, down(Reason::NetUnreach)),
-            (3, 1, down(Reason::HostUnreach)),
-            (3, 2, down(Reason::ProtoUnreach)),
-            (3, 3, down(Reason::DestUnreach)),
-            (3, 13, down(Reason::AdminProhibited)),
-            (11, 0, down(Reason::DestUnreach)),
-            (5, 1, Outcome::DOWN),
-        ];
-        for (kind, code, outcome) in cases_v4 {
-            assert_eq!(judge_v4(kind, code), outcome, "ICMP type {kind} code {code}");
-        }
-        let cases_v6 = [
-            (129, 0, Outcome::UP),
-            (1, 0, down(Reason::NetUnreach)),
-            (1, 1, down(Reason::AdminProhibited)),
-            (1, 3, down(Reason::HostUnreach)),
-            (1, 4, down(Reason::DestUnreach)),
-            (3, 0, down(Reason::DestUnreach)),
-            (137, 0, Outcome::DOWN),
-        ];
-        for (kind, code, outcome) in cases_v6 {
-            assert_eq!(judge_v6(kind, code), outcome, "ICMPv6 type {kind} code {code}");
-        }
-        for (kind, code) in (0..=u8::MAX).flat_map(|kind| [(kind, 0), (kind, 1)]) {
-            assert_eq!(judge_v4(kind, code).is_sign_of_life(), kind == 0);
-            assert_eq!(judge_v6(kind, code).is_sign_of_life(), kind == 129);
-        }
-    }
 
     #[test]
     fn no_two_requests_have_the_same_name() {
@@ -266,7 +168,7 @@ mod tests {
 
     #[test]
     fn no_more_is_in_flight_than_the_buffer_holds() {
-        let held = buffer_bytes() / ANSWER_BYTES;
+        let held = buffer::answers();
         let in_flight_max = IcmpProber::new(0).in_flight_max();
         assert!((64..=IN_FLIGHT_MAX).contains(&in_flight_max));
         assert!(in_flight_max == 64 || in_flight_max * 2 <= held, "{in_flight_max} in flight, room for {held}");
