@@ -1,0 +1,83 @@
+//! A share is kept, reached, and changed while the scan runs.
+
+use super::*;
+
+#[test]
+fn a6_a_share_is_kept_in_every_tenth_of_a_second_of_a_scan_and_reached() {
+    let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, Some(Rate::per_second(500)))]);
+    lab.late = ms(3);
+    let began = lab.now;
+    lab.grant(grants(SCAN, 64, 40, ProbeOptions::new(900, 8_192)));
+    lab.run(Duration::from_secs(60));
+    assert_eq!((lab.sent.len(), lab.targets_sent().len()), (2_560, 2_560), "each target once");
+    assert!(lab.most_within(ms(100), 1, None) <= 50 + 5);
+    assert!(lab.most_within(ms(1_000), 1, None) <= 500 + 5);
+    let took = lab.sent.last().unwrap().0.since(began);
+    assert!(took <= Duration::from_secs_f64(2_560.0 / 500.0 * 1.01), "the rate is not reached: {took:?}");
+    assert_eq!(lab.reports.len(), 64);
+}
+
+#[test]
+fn a6_leases_that_come_later_bring_no_burst() {
+    let mut lab = Lab::new(quick, vec![control(SCAN, 1, Run::Go, Some(Rate::per_second(100)))]);
+    for grant in grants(SCAN, 64, 10, ProbeOptions::new(900, 8_192)) {
+        lab.grant(vec![grant]);
+        lab.run(Duration::from_secs(1));
+    }
+    assert_eq!(lab.sent.len(), 640);
+    assert!(lab.most_within(ms(100), 1, None) <= 10 + 1);
+}
+
+#[test]
+fn a6_a_share_changes_while_the_scan_runs() {
+    let mut lab = Lab::new(quick, vec![control(SCAN, 1, Run::Go, Some(Rate::per_second(1_000)))]);
+    lab.grant(grants(SCAN, 64, 60, ProbeOptions::new(900, 8_192)));
+    lab.run(Duration::from_secs(1));
+    let first = lab.sent.len();
+    assert!((990..=1_010).contains(&first), "{first}");
+    lab.says(CoordinatorMessage::Control(control(SCAN, 2, Run::Go, Some(Rate::per_second(10)))));
+    assert_eq!(lab.acknowledged, [(SCAN, 1), (SCAN, 2)]);
+    lab.run(Duration::from_secs(2));
+    let second = lab.sent.len() - first;
+    assert!((19..=21).contains(&second), "{second}");
+    lab.says(CoordinatorMessage::Control(control(SCAN, 3, Run::Go, Some(Rate::ZERO))));
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.sent.len(), first + second);
+    lab.says(CoordinatorMessage::Control(control(SCAN, 4, Run::Go, None)));
+    lab.run(Duration::from_secs(5));
+    assert_eq!(lab.sent.len(), 64 * 60);
+}
+
+#[test]
+fn a6_syns_that_the_kernel_sends_again_are_charged_beforehand() {
+    let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, Some(Rate::per_second(300)))]);
+    lab.grant(grants(SCAN, 64, 10, ProbeOptions::new(3_000, 8_192)));
+    lab.run(Duration::from_secs(30));
+    assert_eq!(lab.sent.len(), 640);
+    assert!(lab.most_within(ms(1_000), 3, None) <= 300 + 3);
+}
+
+#[test]
+fn leases_of_a_slow_scan_are_reported_one_after_the_other() {
+    let mut lab = Lab::new(quick, vec![control(SCAN, 1, Run::Go, Some(Rate::per_second(50)))]);
+    lab.grant(grants(SCAN, 4, 60, ProbeOptions::new(900, 8_192)));
+    lab.run(ms(1_500));
+    assert_eq!(lab.reports.len(), 1, "75 of 240 targets were asked, 60 of them a lease");
+    lab.run(ms(4_000));
+    assert_eq!(lab.reports.len(), 4);
+}
+
+#[test]
+fn a6_a_slow_scan_does_not_hold_up_another_and_claims_little() {
+    let slow = control(SCAN, 1, Run::Go, Some(Rate::from_micros(500_000)));
+    let lab = Lab::new(quick, vec![slow.clone()]);
+    let claim = lab.claims.last().copied();
+    assert!(claim.is_none_or(|claim| claim.targets <= 2 && claim.targets_each == 1), "{claim:?}");
+    let mut lab = Lab::new(quick, vec![slow, control(OTHER, 1, Run::Go, None)]);
+    let options = ProbeOptions::new(900, 8_192);
+    lab.grant(grants(SCAN, 64, 1, options));
+    lab.grant(grants(OTHER, 64, 20, options));
+    lab.run(Duration::from_secs(3));
+    let of = |base: u64| lab.sent.iter().filter(|(_, probe)| (probe.id.epoch.get() >= 1_000_000) == (base > 0)).count();
+    assert_eq!((of(0), of(1)), (2, 64 * 20));
+}
