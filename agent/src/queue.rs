@@ -15,6 +15,12 @@
 //! | looks at the store | `store/thread.rs` | reports: `push` | whoever looks waits, then is told | the reader idles |
 //! | events of scans | `actors/coordinator.rs` | `Coordinator`: `push` | no further answer of the store is taken; then the coordinator ends | the follower goes on with its timers |
 //! | mailboxes | each actor | actors: awaited `send`, one under way each | the sender waits, as it would for the answer | the actor idles |
+//! | batches of an engine's thread | `probe/engine` | its supervisor: `try_send` of tokio's channel, as windows bound the bytes | the batch is `not-probed: local-limit` | the thread waits for its sockets |
+//! | orders of an engine's thread | `probe/engine` | its supervisor: awaited, one under way | the supervisor waits, as it would for the answer | likewise |
+//! | settled probes of an engine | `probe/engine` | its threads: `try_reserve` | they gather in the thread, as many as are in flight | the supervisor idles |
+//!
+//! Mailboxes, and what an engine's threads are given, are waited for without a time: sender and receiver are of one process, so what such a
+//! time found would be a process that was stopped for a while, and that goes on where it was.
 //!
 //! Standard output and the result file have no queue: whoever follows a scan writes them itself, and asks to be told no faster.
 

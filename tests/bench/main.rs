@@ -6,6 +6,7 @@
 //! medians. Tools that are not installed are named and left out. Needs root (see `lab`).
 
 mod connect;
+mod interrupt;
 mod lab_load;
 mod measure;
 mod networks;
@@ -27,7 +28,7 @@ struct Case {
     run: fn() -> anyhow::Result<String>,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case {
         name: "connect",
         about: "65,535 refusing ports of one host over a veth",
@@ -64,6 +65,12 @@ const CASES: [Case; 8] = [
         about: "how many SYNs a second the simulated network takes",
         needs: &[Need::Hosts],
         run: lab_load::run,
+    },
+    Case {
+        name: "interrupt",
+        about: "how long a scan takes to end after Ctrl-C",
+        needs: &[Need::Hosts],
+        run: interrupt::run,
     },
     Case { name: "store", about: "16 million targets committed to the durable store", needs: &[], run: store::run },
 ];

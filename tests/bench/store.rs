@@ -1,7 +1,8 @@
 //! `store`: what the durable store takes for a scan's commits: processor time at a million targets a second, and bytes a target on disk, as
-//! committed and rewritten. No packets.
+//! committed and rewritten; and how long it takes to read all of it: to go on with the scan, and to prove it. No packets.
 
 use anyhow::Context;
+use coordinator_core::resume::Resumed;
 use coordinator_core::store::{AgentFacts, Commit, Cut, LeaseOrder, ScanRecord, ScanStatus, Shard, Store};
 use portsweep::store::sqlite::SqliteStore;
 use protocol::chunk;
@@ -28,19 +29,21 @@ enum Mix {
 
 pub(crate) fn run() -> anyhow::Result<String> {
     let mut table = format!(
-        "{:<10} {:<10} {:>10} {:>10} {:>12} {:>16} {:>14}\n",
-        "mix", "chunks", "targets", "commits/s", "targets/s", "cores at 10^6/s", "bytes/target"
+        "{:<10} {:<10} {:>10} {:>10} {:>12} {:>16} {:>14} {:>9} {:>8}\n",
+        "mix", "chunks", "targets", "commits/s", "targets/s", "cores at 10^6/s", "bytes/target", "resume s", "audit s"
     );
     for (mix, mix_name) in [(Mix::ByHost, "by host"), (Mix::Scattered, "scattered")] {
         for (rewrites, chunks_name) in [(false, "as sent"), (true, "rewritten")] {
             let took = measure(mix, rewrites)?;
             let (targets, wall, cpu) = (took.targets as f64, took.wall.as_secs_f64(), took.cpu.as_secs_f64());
             table += &format!(
-                "{mix_name:<10} {chunks_name:<10} {targets:>10} {:>10.0} {:>12.0} {:>16.3} {:>14.4}\n",
+                "{mix_name:<10} {chunks_name:<10} {targets:>10} {:>10.0} {:>12.0} {:>16.3} {:>14.4} {:>9.2} {:>8.2}\n",
                 took.commits as f64 / wall,
                 targets / wall,
                 cpu / targets * 1e6,
-                took.bytes as f64 / targets
+                took.bytes as f64 / targets,
+                took.resume.as_secs_f64(),
+                took.audit.as_secs_f64(),
             );
         }
     }
@@ -53,6 +56,8 @@ struct Took {
     wall: Duration,
     cpu: Duration,
     bytes: u64,
+    resume: Duration,
+    audit: Duration,
 }
 
 /// 16,384 hosts by 1,000 ports: 64 cohorts, each leased at once and committed as one group of eight.
@@ -78,7 +83,15 @@ fn measure(mix: Mix, rewrites: bool) -> anyhow::Result<Took> {
         status,
         request: String::new(),
     })?;
-    let mut took = Took { targets: plan.len(), commits: 0, wall: Duration::ZERO, cpu: Duration::ZERO, bytes: 0 };
+    let mut took = Took {
+        targets: plan.len(),
+        commits: 0,
+        wall: Duration::ZERO,
+        cpu: Duration::ZERO,
+        bytes: 0,
+        resume: Duration::ZERO,
+        audit: Duration::ZERO,
+    };
     for position in 0..plan.cohorts() {
         let cohort = plan.cohort_at(position).and_then(|number| plan.cohort(number)).context("a cohort")?;
         let shards: Vec<_> = shards(&cohort).collect();
@@ -97,6 +110,13 @@ fn measure(mix: Mix, rewrites: bool) -> anyhow::Result<Took> {
         took.wall += started.elapsed();
         took.cpu += thread_cpu()?.saturating_sub(cpu);
     }
+    let started = Instant::now();
+    let resumed = Resumed::load(&store, SCAN)?;
+    took.resume = started.elapsed();
+    anyhow::ensure!(resumed.progress.settled() == took.targets, "{:?}", resumed.progress);
+    let started = Instant::now();
+    store.audit(SCAN)?;
+    took.audit = started.elapsed();
     drop(store);
     took.bytes = size(directory.path())?;
     Ok(took)
