@@ -225,11 +225,9 @@ impl HostTable {
     /// How long a try at a host waits, and `longest` at most.
     #[must_use]
     pub fn wait(&self, address: IpAddr, longest: Duration) -> Wait {
-        if let Some(host) = self.hosts.get(&address).and_then(|host| host.round_trip) {
-            return Wait::measured(host, longest);
-        }
-        let neighbours = self.neighbourhoods.get(&address.into());
-        neighbours.map_or(Wait::fixed(longest), |&neighbours| Wait::guessed(neighbours, longest))
+        let own = self.hosts.get(&address).and_then(|host| host.round_trip);
+        let known = own.or_else(|| self.neighbourhoods.get(&address.into()).copied());
+        known.map_or(Wait::fixed(longest), |known| Wait::measured(known, longest))
     }
 
     /// A host with something put aside for which there may be room now; each once. Ask until `None`.

@@ -8,9 +8,6 @@ use std::time::Duration;
 
 /// The least that a try waits: a host's own pauses are longer than a near network's round trip.
 pub const WAIT_MIN: Duration = Duration::from_millis(100);
-/// A try that no longer counts as in flight is listened to for so many times as long, where that is within the scan's longest wait: an
-/// answer that comes late is an answer.
-const LISTENS: u32 = 4;
 
 /// A measured round trip, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,23 +69,12 @@ impl Wait {
         Self { overdue: timeout, timeout }
     }
 
-    /// For a host whose own round trip is known: overdue after [`RoundTrip::wait`] within [`WAIT_MIN`] and `longest`, listened to for
-    /// four times as long or `longest`.
+    /// Where a round trip was measured: overdue after [`RoundTrip::wait`] within [`WAIT_MIN`] and `longest`, and listened for as long
+    /// as ever. Listening keeps nobody waiting, and an answer that comes late, from a busy host or through a full queue, is an answer.
     #[must_use]
-    pub fn measured(host: RoundTrip, longest: Duration) -> Self {
-        let overdue = bounded(host, longest);
-        Self { overdue, timeout: (overdue * LISTENS).min(longest) }
+    pub fn measured(round_trip: RoundTrip, longest: Duration) -> Self {
+        Self { overdue: round_trip.wait().max(WAIT_MIN).min(longest), timeout: longest }
     }
-
-    /// For a host of which only the neighbours' round trip is known: overdue as theirs would be, and listened to for as long as there is.
-    #[must_use]
-    pub fn guessed(neighbours: RoundTrip, longest: Duration) -> Self {
-        Self { overdue: bounded(neighbours, longest), timeout: longest }
-    }
-}
-
-fn bounded(round_trip: RoundTrip, longest: Duration) -> Duration {
-    round_trip.wait().max(WAIT_MIN).min(longest)
 }
 
 /// The network that a host is in, as far as round trips go: its /24, or its /64.
@@ -129,13 +115,12 @@ mod tests {
     fn waits_keep_their_bounds_in_worlds_of_1_and_400_ms_and_in_a_mixed_one() {
         let longest = ms(900);
         let near = Wait::measured(after(std::iter::repeat_n(1, 50)), longest);
-        assert_eq!((near.overdue, near.timeout), (WAIT_MIN, ms(400)));
+        assert_eq!((near.overdue, near.timeout), (WAIT_MIN, longest));
         let far = Wait::measured(after([380, 400].repeat(50)), longest);
         assert!(far.overdue > ms(400) && far.overdue < ms(500) && far.timeout == longest, "{far:?}");
         assert_eq!(Wait::measured(after([400]), longest).overdue, longest, "one measurement says little");
-        let mixed = Wait::guessed(after([1, 1, 400].repeat(50)), longest);
+        let mixed = Wait::measured(after([1, 1, 400].repeat(50)), longest);
         assert!(mixed.overdue > ms(400) && mixed.timeout == longest, "{mixed:?}");
-        assert_eq!(Wait::guessed(after([1]), longest).timeout, longest, "neighbours shorten no listening");
         assert_eq!(Wait::measured(after([1]), ms(50)), Wait::fixed(ms(50)), "the scan's own bound wins");
     }
 

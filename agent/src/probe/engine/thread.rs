@@ -66,17 +66,13 @@ struct Flight {
     waiting: Waiting,
     /// What it was sent by; `None` for one that was turned away.
     way: Option<u32>,
+    /// Not after it was sent.
     sent_at: Time,
     /// When to look at it next: it is overdue, or over.
     due_at: Time,
-    overdue: bool,
-}
-
-impl Flight {
     /// When its time is over.
-    fn over_at(&self) -> Time {
-        self.sent_at + self.waiting.probe.timeout
-    }
+    over_at: Time,
+    overdue: bool,
 }
 
 /// How many flights a thread has at once.
@@ -286,8 +282,10 @@ impl<M: Means> Thread<M> {
         match sent {
             Ok(Some(way)) => {
                 self.pressure.sent();
-                let due_at = now + probe.overdue.min(probe.timeout);
-                self.flights.put(Flight { waiting, way: Some(way), sent_at: now, due_at, overdue: false });
+                // The clock again: between the first look at it and the send this process may have stood still.
+                let sent_by = self.admission.clock().now();
+                let (due_at, over_at) = (sent_by + probe.overdue.min(probe.timeout), sent_by + probe.timeout);
+                self.flights.put(Flight { waiting, way: Some(way), sent_at: now, due_at, over_at, overdue: false });
                 self.wheel.insert(due_at, name);
             }
             Ok(None) => self.panicked(waiting),
@@ -302,6 +300,7 @@ impl<M: Means> Thread<M> {
                             way: None,
                             sent_at: now,
                             due_at: now + wait,
+                            over_at: now + wait,
                             overdue: false,
                         });
                         self.wheel.insert(now + wait, name);
@@ -335,13 +334,13 @@ impl<M: Means> Thread<M> {
     /// The wheel names a flight: it is over, or overdue, or not yet, or was answered long ago.
     fn is_due(&mut self, name: Name) {
         let Some(flight) = self.flights.get(name) else { return };
-        let (due_at, over_at, sent) = (flight.due_at, flight.over_at(), flight.way.is_some());
+        let (due_at, over_at) = (flight.due_at, flight.over_at);
         let now = self.admission.clock().now();
         if due_at > now {
             return self.wheel.insert(due_at, name);
         }
-        if sent && over_at > now {
-            self.overdue.extend(self.flights.overdue(name, over_at));
+        if over_at > now {
+            self.overdue.extend(self.flights.overdue(name));
             self.listened.push_back(name);
             return self.wheel.insert(over_at, name);
         }
@@ -439,13 +438,13 @@ impl Flights {
         self.len - self.overdue
     }
 
-    /// A flight is overdue from now on, and over at `due_at`: whose it is.
-    fn overdue(&mut self, name: Name, due_at: Time) -> Option<ProbeId> {
+    /// A flight is overdue from now on: whose it is.
+    fn overdue(&mut self, name: Name) -> Option<ProbeId> {
         let (_, flight) =
             self.places.get_mut(name.place as usize).filter(|(generation, _)| *generation == name.generation)?;
         let flight = flight.as_mut()?;
         self.overdue += usize::from(!flight.overdue);
-        (flight.overdue, flight.due_at) = (true, due_at);
+        (flight.overdue, flight.due_at) = (true, flight.over_at);
         Some(flight.waiting.probe.id)
     }
 
