@@ -12,6 +12,9 @@ pub const WINDOW_MAX: u32 = 8_192;
 /// How many descriptors one asks for at most. Where the hard limit is "a billion", a table of that size helps nobody.
 const DESCRIPTORS_WANTED: u64 = 1 << 20;
 
+/// With less than so many a scan is told of it: the window is an eighth of the largest, or less.
+const DESCRIPTORS_FEW: u64 = 1_024;
+
 /// Why the limit of descriptors could not be raised.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
@@ -71,6 +74,12 @@ impl Descriptors {
         self.0
     }
 
+    /// True if a scan is much slower for it.
+    #[must_use]
+    pub const fn are_few(self) -> bool {
+        self.0 < DESCRIPTORS_FEW
+    }
+
     /// How many probes may be in flight by default: min(descriptors − 64, 8,192). Where there are fewer than 86, a quarter of
     /// them and at least one: what then lacks a descriptor waits for one.
     #[must_use]
@@ -114,11 +123,27 @@ impl Lack {
         TOLD[self as usize].call_once(|| tracing::warn!("{}; `{}` mends it", self.said(), self.mend()));
     }
 
+    /// True if this machine keeps a table of connections and it is full, or nearly: the kernel then throws out entries of probes that
+    /// wait for their answers, or drops what is sent.
+    #[must_use]
+    pub fn conntrack_is_full() -> bool {
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(std::path::Path::new("/proc/sys/net/netfilter").join(name)).ok()?;
+            text.trim().parse::<u64>().ok()
+        };
+        match (read("nf_conntrack_count"), read("nf_conntrack_max")) {
+            (Some(count), Some(max)) => is_nearly(count, max),
+            _ => false,
+        }
+    }
+
     /// What is so, and what it does to the scan.
     #[must_use]
     pub const fn said(self) -> &'static str {
         match self {
-            Self::Descriptors => "this machine ran out of file descriptors, so probes wait for one",
+            Self::Descriptors => {
+                "this machine permits few open files, so few probes are in flight and some wait for one"
+            }
             Self::LocalPorts => "this machine ran out of local ports, so probes wait for one",
             Self::SendBuffers => "this machine had no buffers to send from, so probes wait for some",
             Self::ReceiveBuffer => "answers to pings were lost here, as the receive buffer was full",
@@ -139,9 +164,23 @@ impl Lack {
     }
 }
 
+/// Within a fiftieth. No bound at all is written as 0.
+fn is_nearly(count: u64, max: u64) -> bool {
+    max > 0 && count >= max - max / 50
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_lack_is_told_in_one_line_with_what_mends_it() {
+        for lack in Lack::ALL {
+            assert!(lack.said().len() < 100 && !lack.said().contains('\n') && !lack.mend().is_empty(), "{lack:?}");
+        }
+        assert!(is_nearly(100, 100) && is_nearly(98, 100) && !is_nearly(97, 100));
+        assert!(!is_nearly(0, 0), "a table without a bound");
+    }
 
     #[test]
     fn the_window_follows_the_descriptors_and_is_never_empty() {

@@ -57,12 +57,13 @@ table ip6 net {
 /// Its name, the most descriptors (0 for as many as there are), what it does.
 type Scenario = (&'static str, u32, fn() -> anyhow::Result<()>);
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 12] = [
     ("connect_answers_become_states", 0, || connect_answers_become_states(plain)),
     ("connect_answers_become_states_by_reused_sockets", 0, || connect_answers_become_states(reused)),
     ("connect_answers_become_states_by_fresh_sockets", 0, || connect_answers_become_states(fresh)),
     ("echo_answers_become_states", 0, || echo_answers_become_states(plain_echoes)),
     ("echo_answers_become_states_by_an_engine", 0, || echo_answers_become_states(echoes)),
+    ("echo_answers_become_states_by_a_ping_socket", 0, || echo_answers_become_states(echoes)),
     ("a_burst_of_echo_requests_loses_no_answer", 0, || a_burst_of_echo_requests_loses_no_answer(plain_echoes)),
     ("a_burst_of_echo_requests_by_an_engine_loses_no_answer", 0, || a_burst_of_echo_requests_loses_no_answer(echoes)),
     ("life_is_asked_by_tcp", 0, life_is_asked_by_tcp),
@@ -110,9 +111,15 @@ fn lacking() -> Option<String> {
 
 fn enter(name: &str, descriptors: u32) -> Result<(), Failed> {
     let limit = if descriptors == 0 { String::new() } else { format!("ulimit -n {descriptors}; ") };
+    // Without the right to open raw sockets, and with the group that may open ping sockets.
+    let unprivileged = if name.ends_with("by_a_ping_socket") {
+        "echo 0 0 > /proc/sys/net/ipv4/ping_group_range; exec setpriv --inh-caps=-net_raw --bounding-set=-net_raw "
+    } else {
+        "exec "
+    };
     let script = format!(
         "set -e; ip link set lo up; printf %s \"$1\" | nft -f -; ip route add prohibit 198.51.100.0/25; \
-         ip route add blackhole 203.0.113.0/24; {limit}exec \"$0\""
+         ip route add blackhole 203.0.113.0/24; {limit}{unprivileged}\"$0\""
     );
     let itself = std::env::current_exe()?;
     let output = Command::new("unshare")

@@ -60,9 +60,10 @@ pub(crate) fn masscan(line: &str) -> Other {
     }
 }
 
-/// fping, which ends with 1 where an address does not answer.
+/// fping, which ends with 1 where an address does not answer, and with 4 where it ran out of sequence numbers: it reserves each for 10 s,
+/// and has one less than there are addresses in a /16.
 pub(crate) fn fping(line: &str) -> Other {
-    Other { name: "fping", program: "fping", line: format!("-a -q {line}"), codes: &[0, 1], read: addresses_found }
+    Other { name: "fping", program: "fping", line: format!("-a -q {line}"), codes: &[0, 1, 4], read: addresses_found }
 }
 
 /// zmap, whose list of what is never scanned has the network of the lab in it.

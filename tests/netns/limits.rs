@@ -5,6 +5,7 @@ use libtest_mimic::Trial;
 use portsweep_tests::lab::{self, Need};
 
 use crate::judge::{Asked, judge};
+use crate::lacks::told_once;
 use crate::world::{PORTS, PORTS_TEXT, RUN_TIMEOUT, Truth, V4, V6, World};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -33,6 +34,7 @@ fn with_descriptors(all: &[Truth], descriptors: u32) -> anyhow::Result<()> {
         .run(RUN_TIMEOUT)?
         .expect_code(0)?;
     ensure!(run.stdout.is_empty(), "{}", run.transcript());
+    told_once(&run, "ulimit -Hn")?;
     judge(&world.result("result.json")?, all, Asked { ping: true, ports: &PORTS })
         .map_err(|error| error.context(format!("ulimit -n {descriptors}")))?;
     Ok(())

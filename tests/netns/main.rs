@@ -13,6 +13,7 @@ mod hostile_network;
 mod judge;
 mod kept;
 mod lab;
+mod lacks;
 mod limits;
 mod loss_estimate;
 mod output;
@@ -41,6 +42,7 @@ fn main() {
     trials.extend(ping_permission::trials());
     trials.extend(rate::trials());
     trials.extend(limits::trials());
+    trials.extend(lacks::trials());
     trials.extend(settings::trials());
     trials.extend(resume::trials());
     trials.extend(kept::trials());

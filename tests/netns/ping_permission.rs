@@ -17,7 +17,7 @@ use crate::world::{RUN_TIMEOUT, World, read_result};
 const SETTING: &str = "net.ipv4.ping_group_range";
 
 /// A user without any right, as Debian calls it `nobody`.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let hosts = &[Need::Hosts];
@@ -28,8 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A copy of portsweep that `nobody` may run, in a directory that is theirs.
-fn for_nobody(world: &World) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let directory = world.directory.path();
+pub(crate) fn for_nobody(directory: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
     let program = directory.join("portsweep");
     fs::copy(lab::bin()?, &program)?;
@@ -52,7 +51,7 @@ fn status<'a>(result: &'a Value, address: &str) -> Option<(&'a str, &'a str)> {
 fn closed() -> anyhow::Result<()> {
     let world = World::new()?;
     world.scanner.set("net/ipv4/ping_group_range", "1 0")?;
-    let (program, home) = for_nobody(&world)?;
+    let (program, home) = for_nobody(world.directory.path())?;
     let words = ["-f", "ping", "-w", "result.json", "192.0.2.11-192.0.2.13"];
     let ended = run(&world, &program, &home, &words)?.expect_code(0)?;
 
@@ -78,7 +77,7 @@ fn closed() -> anyhow::Result<()> {
 fn open() -> anyhow::Result<()> {
     let world = World::new()?;
     world.scanner.set("net/ipv4/ping_group_range", "0 2147483647")?;
-    let (program, home) = for_nobody(&world)?;
+    let (program, home) = for_nobody(world.directory.path())?;
     let words = ["-f", "ping", "-w", "result.json", "192.0.2.11", "2001:db8::12"];
     let ended = run(&world, &program, &home, &words)?.expect_code(0)?;
     ensure!(!ended.stderr.contains(SETTING), "{}", ended.transcript());

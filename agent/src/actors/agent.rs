@@ -9,6 +9,7 @@
 use crate::actors::link::{Dial, Heard, Link, Redial, Say};
 use crate::actors::supervisor::{Owner, ProbeSupervisor, RunBatch, SetOrders, SettledBatch, SupervisorDied};
 use crate::clock::Clock;
+use crate::limits::Lack;
 use crate::probe::Prober;
 use crate::scope::{Admission, Scope};
 use actix::prelude::*;
@@ -19,7 +20,11 @@ use protocol::probe::ProbeKind;
 use protocol::time::Time;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How often this machine is looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// This process is to end: report what there is, take no more.
 #[derive(Message)]
@@ -97,6 +102,8 @@ impl Agent {
         let Parts { identity, scope, clock, dial, probers, jitter } = parts;
         let address = Self::create(|ctx| {
             let window_max = identity.window_max;
+            watch();
+            ctx.run_interval(WATCH_EVERY, |_, _| watch());
             let mut supervisors = BTreeMap::new();
             for (kind, prober) in probers {
                 let owner = Owner { settled: ctx.address().recipient(), died: ctx.address().recipient() };
@@ -209,6 +216,13 @@ impl Agent {
         tracing::error!(part, %error, "a part of the agent died");
         self.end = None;
         ctx.stop();
+    }
+}
+
+/// Looks at what no call tells: that the table of connections throws something out.
+fn watch() {
+    if Lack::conntrack_is_full() {
+        Lack::Conntrack.tell();
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! 1. Want of descriptors, ports, buffers or memory is waited out, 2 ms at first, doubling to 128 ms. Once nothing at all could be
 //!    sent for 30 s, whoever is turned away gives up as `not-probed: local-limit`.
-//! 2. A refusal (EACCES, EPERM) is tried three times, then it is `not-probed: perm-denied`; unless the address is one that this
+//!    What it lacks is told, once ([`Lack`]). A refusal is want of room too while the table of connections is full.
+//! 2. Any other refusal (EACCES, EPERM) is tried three times, then it is `not-probed: perm-denied`; unless the address is one that this
 //!    machine's routes call broadcast.
 //! 3. No route is told at once: `no-route`, or `broadcast`.
 
@@ -52,9 +53,11 @@ impl Pressure {
         turned: &mut Turned,
         admitted: &Admitted,
     ) -> Result<Duration, Cause> {
-        match why {
+        // Where the table of connections is full, what is refused is a drop of that table.
+        let full = why == Local::Denied && Lack::conntrack_is_full();
+        match if full { Local::Pressure(Some(Lack::Conntrack)) } else { why } {
             Local::PressureOrNoAddress if lacks_address(admitted) => Err(Cause::NoRoute),
-            Local::InProgress | Local::Refused | Local::Pressure(_) | Local::PressureOrNoAddress => {
+            why @ (Local::InProgress | Local::Refused | Local::Pressure(_) | Local::PressureOrNoAddress) => {
                 match why {
                     Local::Pressure(Some(lack)) => lack.tell(),
                     Local::PressureOrNoAddress => Lack::LocalPorts.tell(),

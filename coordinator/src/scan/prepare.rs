@@ -9,7 +9,7 @@ use coordinator_core::store::{ScanRecord, ScanStatus};
 use portsweep_agent::actors::agent::Parts;
 use portsweep_agent::actors::link::Dial;
 use portsweep_agent::clock::Clock;
-use portsweep_agent::limits::Descriptors;
+use portsweep_agent::limits::{Descriptors, Lack};
 use portsweep_agent::privilege::PingAccess;
 use portsweep_agent::probe::{Prober, TcpPingProber};
 use portsweep_agent::scope::Scope;
@@ -115,6 +115,9 @@ fn window(asked: Option<u32>, descriptors: Descriptors) -> u32 {
 
 fn agent(ping: bool, scope: Scope, window_asked: u32) -> anyhow::Result<AgentParts> {
     let descriptors = descriptors();
+    if descriptors.are_few() {
+        Lack::Descriptors.tell();
+    }
     let window = window(Some(window_asked), descriptors);
     let mut probers = vec![(ProbeKind::Tcp, Prober::connects(descriptors.listening(window)))];
     let mut ping_method = PingMethod::Icmp;

@@ -110,6 +110,17 @@ impl Host {
         Ok(packets::read_counted(&listing, None)?.tcp)
     }
 
+    /// Has this host keep a table of the connections that it makes.
+    pub fn track_connections(&self) -> anyhow::Result<()> {
+        self.nft(packets::TRACKING)
+    }
+
+    /// Puts a queue before `interface` that sends `rate` (`1mbit`) and holds `bytes`: what finds no room is dropped. By tc(8).
+    pub fn narrow(&self, interface: &str, rate: &str, bytes: u32) -> anyhow::Result<()> {
+        let line = format!("qdisc add dev {interface} root tbf rate {rate} burst 1600 limit {bytes}\n");
+        self.admin("tc", &["-batch", "-"], &line).map(drop)
+    }
+
     /// A program to run in this host.
     #[must_use]
     pub fn command(&self, program: &Path) -> Command<'_> {

@@ -30,6 +30,12 @@ add chain inet lab count { type filter hook prerouting priority -300 ; }
 add chain inet lab admit { type filter hook input priority 0 ; }
 ";
 
+/// Commands that keep a table of the connections that leave: the kernel does so where a rule asks for their state.
+pub(super) const TRACKING: &str = "
+add chain inet lab track { type filter hook output priority 0 ; }
+add rule inet lab track ct state new counter
+";
+
 /// Commands that count the probes for `address`.
 pub(super) fn counting(address: IpAddr) -> String {
     let (to, echo) = (destination(address), echo(address));

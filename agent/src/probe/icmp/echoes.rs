@@ -89,7 +89,11 @@ impl Echoes {
 
     fn take(&mut self, family: usize, raw: bool, from: IpAddr, icmp: &[u8]) -> Option<Answer> {
         let heard = if family == 1 { packet::read_v6(icmp) } else { packet::read_v4(icmp) }?;
-        let name = self.meant(raw, from, &heard)?;
+        self.take_heard(family, raw, from, &heard)
+    }
+
+    fn take_heard(&mut self, family: usize, raw: bool, from: IpAddr, heard: &Heard<'_>) -> Option<Answer> {
+        let name = self.meant(raw, from, heard)?;
         self.free(heard.sequence.into());
         let outcome = if family == 1 { judge::v6(heard.kind, heard.code) } else { judge::v4(heard.kind, heard.code) };
         Some(Answer { name, outcome })
@@ -153,6 +157,16 @@ impl Means for Echoes {
                 // What the network said of some request and what a signal interrupted: the next call goes on.
                 Err(_) => {}
             }
+        }
+        // A raw socket was told of them above as well; here they only take room.
+        let mut errors = 0;
+        while errors < BATCH * BATCHES_MAX
+            && socket.receive_error(|kind, code, to, quoted| {
+                let heard = packet::read_quoted(family == 1, kind, code, to, quoted).filter(|_| !raw);
+                answers.extend(heard.and_then(|heard| self.take_heard(family, raw, to, &heard)));
+            })
+        {
+            errors += 1;
         }
         self.watch_drops(family, &socket);
         self.sockets[family] = Some(socket);

@@ -91,8 +91,8 @@ pub(super) fn read_v4(icmp: &[u8]) -> Option<Heard<'_>> {
         3 | 11 | 12 => {
             let (header, quoted) = ipv4_header(rest)?;
             let to: [u8; 4] = header[16..20].try_into().ok()?;
-            let is_request = header[9] == PROTOCOL_ICMP && quoted.first() == Some(&8);
-            if is_request { echo(quoted, kind, code, Some(Ipv4Addr::from(to).into())) } else { None }
+            let to = Ipv4Addr::from(to).into();
+            (header[9] == PROTOCOL_ICMP).then(|| read_quoted(false, kind, code, to, quoted)).flatten()
         }
         _ => None,
     }
@@ -106,11 +106,17 @@ pub(super) fn read_v6(icmp: &[u8]) -> Option<Heard<'_>> {
         1..=4 => {
             let (header, quoted) = rest.split_first_chunk::<IPV6_HEADER>()?;
             let to: [u8; 16] = header[24..].try_into().ok()?;
-            let is_request = header[0] >> 4 == 6 && header[6] == PROTOCOL_ICMPV6 && quoted.first() == Some(&128);
-            if is_request { echo(quoted, kind, code, Some(Ipv6Addr::from(to).into())) } else { None }
+            let (to, is_icmp) = (Ipv6Addr::from(to).into(), header[0] >> 4 == 6 && header[6] == PROTOCOL_ICMPV6);
+            is_icmp.then(|| read_quoted(true, kind, code, to, quoted)).flatten()
         }
         _ => None,
     }
+}
+
+/// Reads what an error quotes of a request to `to`, from its ICMP header on.
+pub(super) fn read_quoted(v6: bool, kind: u8, code: u8, to: IpAddr, quoted: &[u8]) -> Option<Heard<'_>> {
+    let request = if v6 { 128 } else { 8 };
+    (quoted.first() == Some(&request)).then(|| echo(quoted, kind, code, Some(to))).flatten()
 }
 
 /// Header and rest; the header is at least as long as the shortest.

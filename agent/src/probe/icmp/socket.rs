@@ -1,9 +1,14 @@
-//! A socket for echo messages of one IP version: raw where that is permitted (it hears of ICMP errors), else a ping socket.
+//! A socket for echo messages of one IP version: raw where that is permitted, else a ping socket.
+//!
+//! Both have IP_RECVERR set. A ping socket is told of ICMP errors in no other way; and only with it does the kernel say that it dropped a
+//! request itself, for want of room in the interface's queue (ENOBUFS; raw_sendmsg, ping_v4_push_pending_frames). Its price: the next
+//! call may return what the network said of some request before. See [`send`](EchoSocket::send).
 //!
 //! `unsafe` because neither rustix nor socket2 has recvmmsg, the filters of ICMP sockets or SO_MEMINFO. All of it is calls with pointers
 //! to values that outlive the call; what the kernel fills in are plain bytes of buffers that are initialised.
 
 use super::{buffer, packet};
+use rustix::io::Errno;
 use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -19,6 +24,11 @@ const PACKET_BYTES: usize = 192;
 const SOL_RAW: libc::c_int = 255;
 const ICMP_FILTER: libc::c_int = 1;
 const ICMPV6_FILTER: libc::c_int = 1;
+/// How often a send is made that returns what may be the network's word about a former request: it says so once for each.
+const SENDS_MAX: usize = 4;
+/// Room for an error's description, and for the address of who sent it.
+const CONTROL_BYTES: usize = 128;
+
 /// Of linux/sock_diag.h: what SO_MEMINFO gives, and which of it counts what was dropped.
 const MEMINFO_VARS: usize = 9;
 const MEMINFO_DROPS: usize = 8;
@@ -52,6 +62,9 @@ impl EchoSocket {
             Err(error) => return Err(error),
         };
         buffer::raise(&socket);
+        let (level, option) =
+            if v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) } else { (libc::IPPROTO_IP, libc::IP_RECVERR) };
+        set(&socket, level, option, &[1])?;
         if raw {
             filter(&socket, v6)?;
         }
@@ -63,10 +76,17 @@ impl EchoSocket {
         self.raw
     }
 
-    /// Sends one packet.
+    /// Sends one packet. An error is this machine's: what the network said of a former request is asked for again until it is told.
     pub(super) fn send(&self, to: IpAddr, bytes: &[u8]) -> io::Result<()> {
-        rustix::net::sendto(&self.socket, bytes, SendFlags::DONTWAIT, &SocketAddr::new(to, 0))?;
-        Ok(())
+        let to = SocketAddr::new(to, 0);
+        let mut sent = Ok(0);
+        for _ in 0..SENDS_MAX {
+            sent = rustix::net::sendto(&self.socket, bytes, SendFlags::DONTWAIT, &to);
+            if !matches!(&sent, Err(error) if may_be_of_the_network(*error)) {
+                break;
+            }
+        }
+        Ok(sent.map(drop)?)
     }
 
     /// Passes each ICMP message that is there to `each`, with its sender, at most [`BATCH`]; returns how many.
@@ -103,6 +123,28 @@ impl EchoSocket {
         Ok(received)
     }
 
+    /// Passes the next ICMP error to `each`: type, code, whom the request was sent to, and what is quoted of it after its IP header.
+    /// False if there is none.
+    pub(super) fn receive_error(&mut self, each: impl FnOnce(u8, u8, IpAddr, &[u8])) -> bool {
+        let mut control = Control([0; CONTROL_BYTES]);
+        let buffer = &mut self.buffers[0];
+        let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: PACKET_BYTES };
+        // SAFETY: all-zero is a valid value of these structs of integers and null pointers.
+        let (mut header, mut name): (libc::msghdr, libc::sockaddr_in6) = unsafe { (zeroed(), zeroed()) };
+        header.msg_name = (&raw mut name).cast();
+        header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+        (header.msg_iov, header.msg_iovlen) = (&raw mut vector, 1);
+        (header.msg_control, header.msg_controllen) = (control.0.as_mut_ptr().cast(), CONTROL_BYTES as _);
+        // SAFETY: name, vector, its buffer and control are as long as said; all outlive the call.
+        let received =
+            unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+        let Ok(received) = usize::try_from(received) else { return false };
+        if let (Some((kind, code)), Some(to)) = (described(&header), sender(&name)) {
+            each(kind, code, to, &self.buffers[0][..received.min(PACKET_BYTES)]);
+        }
+        true
+    }
+
     /// How many messages this socket's buffer had no room for, since it was opened (modulo 2^32).
     pub(super) fn dropped(&self) -> io::Result<u32> {
         let mut values = [0_u32; MEMINFO_VARS];
@@ -131,17 +173,58 @@ fn filter(socket: &Socket, v6: bool) -> io::Result<()> {
     for kind in passed {
         blocked[kind / 32] &= !(1 << (kind % 32));
     }
-    let (level, option, bytes) = if v6 {
-        (libc::IPPROTO_ICMPV6, ICMPV6_FILTER, size_of_val(&blocked))
+    if v6 {
+        set(socket, libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &blocked)
     } else {
-        (SOL_RAW, ICMP_FILTER, size_of::<u32>())
-    };
-    // SAFETY: points to at least as many bytes as are said; they are read during the call only.
-    let set = unsafe {
-        let value = blocked.as_ptr().cast();
-        libc::setsockopt(socket.as_raw_fd(), level, option, value, bytes as libc::socklen_t)
-    };
+        set(socket, SOL_RAW, ICMP_FILTER, &blocked[..1])
+    }
+}
+
+fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: &[u32]) -> io::Result<()> {
+    let length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: points to as many bytes as are said; they are read during the call only.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.as_ptr().cast(), length) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What `icmp_err_convert` and `tab_unreach` of the kernel make of ICMP errors. What routes say looks the same, and stays.
+fn may_be_of_the_network(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::CONNREFUSED
+            | Errno::ACCESS
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::PROTO
+            | Errno::MSGSIZE
+    )
+}
+
+/// Room for control messages, aligned as they are.
+#[repr(align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
+/// ICMP type and code of an error, of its control message.
+fn described(header: &libc::msghdr) -> Option<(u8, u8)> {
+    // SAFETY: the kernel filled in the control buffer that `header` points to, which is aligned and outlives this call.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !message.is_null() {
+        // SAFETY: the message is not null, so it lies whole within the buffer.
+        let (level, kind) = unsafe { ((*message).cmsg_level, (*message).cmsg_type) };
+        if matches!((level, kind), (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)) {
+            // SAFETY: messages of this kind begin with this struct of integers; it may lie unaligned.
+            let error = unsafe { libc::CMSG_DATA(message).cast::<libc::sock_extended_err>().read_unaligned() };
+            let from_icmp = matches!(error.ee_origin, libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6);
+            return from_icmp.then_some((error.ee_type, error.ee_code));
+        }
+        // SAFETY: as for the first.
+        message = unsafe { libc::CMSG_NXTHDR(header, message) };
+    }
+    None
 }
 
 /// The sender, as the kernel wrote it into room for the longer kind of address.
