@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
+use tokio_util::codec::{Framed, FramedRead, FramedWrite, LengthDelimitedCodec};
 
 /// How many frames may wait to be written: what an agent can have unacknowledged, and the rest.
 pub const FRAMES_MAX: usize = 1_024;
@@ -65,6 +65,40 @@ pub fn split(transport: Transport) -> (FrameReader, FrameWriter) {
     // Ends when the writer is dropped and the queue is empty, or when the peer is gone or does not read.
     tokio::task::spawn_local(write_frames(FramedWrite::new(write, codec.new_codec()), queue));
     (FrameReader(FramedRead::new(read, codec.new_codec())), FrameWriter(frames))
+}
+
+/// Says one thing on a connection and hears one: `None` if the peer closed without. Neither frame is longer than `bytes_max`.
+///
+/// # Errors
+/// As [`FrameReader::next`]; a request that does not fit is an error of the connection.
+pub async fn exchange<Q: Serialize, A: DeserializeOwned>(
+    stream: impl Stream,
+    request: &Q,
+    bytes_max: usize,
+) -> Result<Option<A>, ReadError> {
+    let mut framed = framed(stream, bytes_max);
+    framed.send(Bytes::from(codec::encode(request).map_err(io::Error::other)?)).await?;
+    hear(&mut framed).await
+}
+
+/// A connection on which one frame goes each way, of at most `bytes_max`.
+pub fn framed<S: Stream>(stream: S, bytes_max: usize) -> Framed<S, LengthDelimitedCodec> {
+    let mut codec = LengthDelimitedCodec::builder();
+    codec.max_frame_length(bytes_max);
+    Framed::new(stream, codec.new_codec())
+}
+
+/// The next message on such a connection; `None` if the peer closed.
+///
+/// # Errors
+/// As [`FrameReader::next`].
+pub async fn hear<S: Stream, M: DeserializeOwned>(
+    framed: &mut Framed<S, LengthDelimitedCodec>,
+) -> Result<Option<M>, ReadError> {
+    match framed.next().await {
+        None => Ok(None),
+        Some(frame) => Ok(Some(codec::decode(&frame?)?)),
+    }
 }
 
 /// The direction from the peer.

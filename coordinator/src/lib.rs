@@ -5,6 +5,7 @@ pub mod actors;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod fleet;
 pub mod report;
 pub mod scan;
 pub mod scans;

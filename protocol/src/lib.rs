@@ -3,9 +3,11 @@
 //! No I/O and no clock in here. What is stored or sent has golden bytes in `testdata/` or in its module's tests.
 
 pub mod address;
+pub mod base64;
 pub mod chunk;
 pub mod codec;
 pub mod covers;
+pub mod enrol;
 pub mod id;
 pub mod message;
 pub mod order;
@@ -16,4 +18,5 @@ pub mod quote;
 pub mod range_set;
 pub mod rate;
 pub mod time;
+pub mod token;
 pub mod version;

@@ -321,7 +321,7 @@ pub enum Run {
 }
 
 /// Decodes a list of at most `MAX` elements, and allocates no more than has been read.
-fn bounded_list<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub(crate) fn bounded_list<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -351,7 +351,7 @@ where
 }
 
 /// Decodes a text of at most [`TEXT_BYTES_MAX`] bytes.
-fn bounded_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(crate) fn bounded_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.len() > TEXT_BYTES_MAX {
         return Err(serde::de::Error::custom(format_args!("a text of more than {TEXT_BYTES_MAX} bytes")));

@@ -5,10 +5,12 @@
 //! - Out: [`Heard`] to the owner, by awaited send, so that a busy agent slows the reading down. A session's last is its end.
 //! - Death: it stops with its owner. If it dies, the agent's right ends and nothing more is probed.
 
+use crate::enrol::one_line;
 use crate::frames::{FrameWriter, Transport, split};
 use actix::prelude::*;
 use agent_core::backoff::Backoff;
 use protocol::message::{AgentMessage, CoordinatorMessage};
+use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -60,6 +62,8 @@ pub struct Link {
     session: Option<Open>,
     /// Sessions are counted, so that what comes of an older one is told apart.
     sessions: u64,
+    /// Why there is no session, as it was last told: told again only when it changes.
+    told: String,
 }
 
 struct Open {
@@ -80,6 +84,13 @@ struct Ended {
     of: u64,
 }
 
+/// How a session began: welcomed, or refused and why.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Greeted {
+    refusal: Option<String>,
+}
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct DialNow;
@@ -89,19 +100,33 @@ impl Link {
     #[must_use]
     pub fn new(dial: Box<dyn Dial>, owner: Recipient<Heard>, jitter: fn() -> u64) -> Self {
         let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        Self { dial, owner, backoff, jitter, session: None, sessions: 0 }
+        Self { dial, owner, backoff, jitter, session: None, sessions: 0, told: String::new() }
     }
 
     fn dial(&mut self, ctx: &mut Context<Self>) {
         let dialled = self.dial.dial().into_actor(self).map(|result, link, ctx| match result {
             Ok(transport) => link.connected(transport, ctx),
             Err(error) => {
-                tracing::debug!(%error, "the coordinator cannot be reached");
+                let mut line = error.to_string();
+                let mut cause = error.source();
+                while let Some(error) = cause {
+                    line = format!("{line}: {error}");
+                    cause = error.source();
+                }
+                link.tell(&line, "the coordinator cannot be reached");
                 link.dial_later(ctx);
             }
         });
         // One at a time: nothing else is handled meanwhile, and there is no session for which it could matter.
         ctx.wait(dialled);
+    }
+
+    fn tell(&mut self, why: &str, what: &'static str) {
+        if self.told == why {
+            return tracing::debug!(why, "{what}");
+        }
+        why.clone_into(&mut self.told);
+        tracing::warn!(why, "{what}");
     }
 
     fn dial_later(&mut self, ctx: &mut Context<Self>) {
@@ -111,7 +136,6 @@ impl Link {
 
     fn connected(&mut self, transport: Transport, ctx: &mut Context<Self>) {
         self.sessions += 1;
-        self.backoff.reset();
         let (of, owner, this) = (self.sessions, self.owner.clone(), ctx.address());
         let (mut reader, writer) = split(transport);
         let reading = tokio::task::spawn_local(async move {
@@ -121,6 +145,16 @@ impl Link {
             loop {
                 match reader.next::<CoordinatorMessage>().await {
                     Ok(Some(message)) => {
+                        let heard = match &message {
+                            CoordinatorMessage::Welcome(_) => Some(Greeted { refusal: None }),
+                            CoordinatorMessage::Refused { reason } => Some(Greeted { refusal: Some(one_line(reason)) }),
+                            _ => None,
+                        };
+                        if let Some(greeted) = heard
+                            && this.send(greeted).await.is_err()
+                        {
+                            return;
+                        }
                         if owner.send(Heard::Message(Box::new(message))).await.is_err() {
                             break;
                         }
@@ -182,6 +216,21 @@ impl Handler<Ended> for Link {
             Ok(()) => link.dial_later(ctx),
             Err(_) => ctx.stop(),
         }))
+    }
+}
+
+/// The wait grows until a coordinator takes this agent: one that refuses it is not dialled ten times a second.
+impl Handler<Greeted> for Link {
+    type Result = ();
+
+    fn handle(&mut self, Greeted { refusal }: Greeted, _: &mut Self::Context) {
+        match refusal {
+            Some(why) => self.tell(&why, "the coordinator refuses this agent"),
+            None => {
+                self.backoff.reset();
+                self.told.clear();
+            }
+        }
     }
 }
 

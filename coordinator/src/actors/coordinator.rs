@@ -1,13 +1,15 @@
 //! `Coordinator`: the shell of the machine (`coordinator_core::coordinator`). It carries inputs in and outputs out, and arms one timer.
 //!
 //! - Owner: whoever runs scans; it learns of a store that failed by [`Told::Failure`].
-//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Connect`] from the owner; [`FromSession`] from sessions; answers of the store.
+//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Connect`] from the owner, [`ConnectPeer`] from the listener; [`FromSession`] from sessions;
+//!   answers of the store.
 //! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
 //!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's queue, awaited. While more than
 //!   `UNTOLD_MAX` wait for the owner no further answer of the store is taken, so that a slow owner slows the scan down.
 //! - Death: agents' rights end, and they stop; what was committed is in the store.
 
 use crate::actors::session::{Close, FromSession, Said, Session, Tell};
+use crate::fleet::Peer;
 use crate::store::thread::{Answer, AskError, StoreHandle};
 use actix::prelude::*;
 use coordinator_core::control::{Change, ControlState};
@@ -58,6 +60,11 @@ pub struct Alter {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Connect(pub Transport);
+
+/// An agent of another machine connected, and this is who its certificate says it is.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ConnectPeer(pub Transport, pub Peer);
 
 /// What the owner is told.
 #[derive(Debug)]
@@ -267,6 +274,14 @@ impl Coordinator {
         }));
     }
 
+    fn connected(&mut self, transport: Transport, peer: Option<Peer>, ctx: &mut Context<Self>) {
+        self.last_session += 1;
+        let session = SessionId(self.last_session);
+        let address = Session::new(session, ctx.address(), transport, peer).start();
+        self.sessions.insert(session, Connected { address, waiting: VecDeque::new(), under_way: false });
+        self.input(Input::Opened(session), ctx);
+    }
+
     fn gone(&mut self, session: SessionId, ctx: &mut Context<Self>) {
         if self.sessions.remove(&session).is_some() {
             self.input(Input::Closed(session), ctx);
@@ -339,11 +354,15 @@ impl Handler<Connect> for Coordinator {
     type Result = ();
 
     fn handle(&mut self, Connect(transport): Connect, ctx: &mut Self::Context) {
-        self.last_session += 1;
-        let session = SessionId(self.last_session);
-        let address = Session::new(session, ctx.address(), transport).start();
-        self.sessions.insert(session, Connected { address, waiting: VecDeque::new(), under_way: false });
-        self.input(Input::Opened(session), ctx);
+        self.connected(transport, None, ctx);
+    }
+}
+
+impl Handler<ConnectPeer> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, ConnectPeer(transport, peer): ConnectPeer, ctx: &mut Self::Context) {
+        self.connected(transport, Some(peer), ctx);
     }
 }
 

@@ -2,14 +2,17 @@
 //!
 //! - Owner: the `Coordinator` actor.
 //! - In: [`Tell`], [`Close`], awaited by the owner one at a time.
+//! - Checks: whether hello is of whom the certificate names ([`Peer`]); counts what breaks the protocol.
 //! - Out: [`FromSession`] to the owner, by awaited send: a busy coordinator slows the reading down.
 //! - Death: the owner learns of every end by one [`FromSession`] with [`Said::Gone`].
 
 use crate::actors::coordinator::Coordinator;
+use crate::fleet::Peer;
 use actix::prelude::*;
 use coordinator_core::coordinator::SessionId;
 use portsweep_agent::frames::{FrameWriter, Transport, split};
 use protocol::message::{AgentMessage, CoordinatorMessage};
+use std::rc::Rc;
 use tokio::task::JoinHandle;
 
 /// How many messages wait at a session: what its writer's queue holds is beside that.
@@ -24,6 +27,11 @@ pub struct Tell(pub Box<CoordinatorMessage>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Close;
+
+/// Hello was not of whom the certificate names: that is said, and counted already.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TurnAway(String);
 
 /// What came of a session.
 #[derive(Message)]
@@ -50,13 +58,15 @@ pub struct Session {
     transport: Option<Transport>,
     writer: Option<FrameWriter>,
     reading: Option<JoinHandle<()>>,
+    /// Who is at the other end; `None` for the agent of this process.
+    peer: Option<Rc<Peer>>,
 }
 
 impl Session {
-    /// A session over a connection on which nothing was said.
+    /// A session over a connection on which nothing was said. What `peer` says in hello is checked; the agent of this process is not.
     #[must_use]
-    pub fn new(id: SessionId, owner: Addr<Coordinator>, transport: Transport) -> Self {
-        Self { id, owner, transport: Some(transport), writer: None, reading: None }
+    pub fn new(id: SessionId, owner: Addr<Coordinator>, transport: Transport, peer: Option<Peer>) -> Self {
+        Self { id, owner, transport: Some(transport), writer: None, reading: None, peer: peer.map(Rc::new) }
     }
 }
 
@@ -67,12 +77,18 @@ impl Actor for Session {
         ctx.set_mailbox_capacity(MAILBOX_MAX);
         let Some(transport) = self.transport.take() else { return };
         let (mut reader, writer) = split(transport);
-        let (session, owner) = (self.id, self.owner.clone());
+        let (session, owner, peer, this) = (self.id, self.owner.clone(), self.peer.clone(), ctx.address());
         self.writer = Some(writer);
         self.reading = Some(tokio::task::spawn_local(async move {
             loop {
                 match reader.next::<AgentMessage>().await {
-                    Ok(Some(message)) => {
+                    Ok(Some(mut message)) => {
+                        if let (Some(peer), AgentMessage::Hello(hello)) = (&peer, &mut message)
+                            && let Err(reason) = peer.check(hello).await
+                        {
+                            let _gone = this.send(TurnAway(reason)).await;
+                            break;
+                        }
                         let said = Said::Message(Box::new(message));
                         if owner.send(FromSession { session, said }).await.is_err() {
                             return;
@@ -81,6 +97,9 @@ impl Actor for Session {
                     Ok(None) => break,
                     Err(error) => {
                         tracing::debug!(session = session.0, %error, "the session failed");
+                        if let Some(peer) = &peer {
+                            peer.failed(&error);
+                        }
                         break;
                     }
                 }
@@ -100,6 +119,9 @@ impl Handler<Tell> for Session {
     type Result = ();
 
     fn handle(&mut self, Tell(message): Tell, ctx: &mut Self::Context) {
+        if let (Some(peer), CoordinatorMessage::Refused { reason }) = (&self.peer, &*message) {
+            peer.refused(reason);
+        }
         let Some(writer) = &self.writer else { return };
         if let Err(error) = writer.send(&*message) {
             tracing::debug!(session = self.id.0, %error, "the session is given up");
@@ -107,6 +129,18 @@ impl Handler<Tell> for Session {
             let (session, owner) = (self.id, self.owner.clone());
             let told = async move { owner.send(FromSession { session, said: Said::Gone }).await };
             ctx.spawn(told.into_actor(self).map(|_, _, ctx| ctx.stop()));
+        }
+    }
+}
+
+impl Handler<TurnAway> for Session {
+    type Result = ();
+
+    fn handle(&mut self, TurnAway(reason): TurnAway, _: &mut Self::Context) {
+        if let Some(writer) = &self.writer
+            && let Err(error) = writer.send(&CoordinatorMessage::Refused { reason })
+        {
+            tracing::debug!(session = self.id.0, %error, "a refusal was not heard");
         }
     }
 }

@@ -180,7 +180,7 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn begin_group(&mut self) -> Result<(), StoreError> {
-        self.read("begin a transaction", |connection| Ok(connection.execute_batch("BEGIN")?))?;
+        self.read("begin a transaction", |connection| Ok(connection.execute_batch("BEGIN IMMEDIATE")?))?;
         self.in_group = true;
         Ok(())
     }
