@@ -338,11 +338,11 @@ impl Registrar {
     pub(super) fn note(&mut self, agent: Option<AgentId>, who: &str, refusal: &Refusal) {
         let detail: String = refusal.reason.chars().take(DETAIL_CHARS_MAX).collect();
         self.refused(who, refusal.kind.as_str(), &detail);
-        if let Some(agent) = agent
-            && let Err(error) = self.roster.failed(agent, &detail, now())
-        {
+        let Some(agent) = agent else { return };
+        if let Err(error) = self.roster.failed(agent, &detail, now()) {
             tracing::warn!(error = %anyhow::Error::from(error), "an agent's error was not kept");
         }
+        self.changed();
     }
 
     /// The agent's row if it may connect: 1. it is on the roster; 2. it was not revoked; 3. its key is in one place.
