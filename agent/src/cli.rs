@@ -44,10 +44,13 @@ const ALLOW_MAX: usize = 4_096;
     about = "Probes for a portsweep coordinator what its owner allows",
     term_width = 80
 )]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_flag = true, disable_help_subcommand = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
+    /// Print this help
+    #[arg(short, long, action = ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// What an agent is told to do.
@@ -98,6 +101,9 @@ pub struct Place {
     /// Tell more on standard error; twice for still more [default: warnings]
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
+    /// Print this help
+    #[arg(short, long, action = ArgAction::Help)]
+    help: Option<bool>,
 }
 
 /// Why an agent does not run.

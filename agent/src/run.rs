@@ -11,7 +11,7 @@ use crate::enrol::{self, EnrolError};
 use crate::identity::{self, IdentityError, Joined, StateDirectory};
 use crate::limits::Descriptors;
 use crate::privilege::PingAccess;
-use crate::probe::{IcmpProber, Prober, TcpPingProber};
+use crate::probe::{Prober, TcpPingProber};
 use crate::scope::Scope;
 use agent_core::agent::Identity;
 use agent_core::backoff::Backoff;
@@ -115,13 +115,15 @@ fn parts(joined: Joined, scope: Arc<Scope>, dial: LinkDial) -> Result<Parts, Run
         tracing::warn!("{advice}");
     }
     let ping = match access.method {
-        PingMethod::Icmp => Prober::Icmp(IcmpProber::new(random()? as u32)),
+        PingMethod::Icmp => Prober::echoes(random()?),
         PingMethod::Tcp => Prober::TcpPing(TcpPingProber::new()),
     };
     let descriptors = Descriptors::raise().or_else(|error| {
         tracing::warn!(%error, "the limit of open files stays");
         Descriptors::read()
     });
+    let descriptors = descriptors.unwrap_or(Descriptors::new(DESCRIPTORS_LEAST));
+    let window = descriptors.default_window().max(1);
     let identity = Identity {
         name: joined.name,
         vantage: joined.vantage,
@@ -129,14 +131,14 @@ fn parts(joined: Joined, scope: Arc<Scope>, dial: LinkDial) -> Result<Parts, Run
         software: env!("CARGO_PKG_VERSION").to_owned(),
         ping_method: access.method,
         allow: scope.allowed().clone(),
-        window_max: descriptors.unwrap_or(Descriptors::new(DESCRIPTORS_LEAST)).default_window().max(1),
+        window_max: window,
     };
     Ok(Parts {
         identity,
         scope,
         clock: Clock::Boottime,
         dial: Box::new(dial),
-        probers: vec![(ProbeKind::Tcp, Prober::connects()), (ProbeKind::Ping, ping)],
+        probers: vec![(ProbeKind::Tcp, Prober::connects(descriptors.listening(window))), (ProbeKind::Ping, ping)],
         jitter: random_or_zero,
     })
 }

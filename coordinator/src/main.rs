@@ -18,6 +18,7 @@ fn main() -> std::process::ExitCode {
         cli::parse(std::env::args_os().skip(1), &Environment::read(), &mut io::stdin().lock(), &SystemNames);
     let exit = match invocation {
         Ok(Invocation::Print(text)) => print(|out| out.write_all(text.as_bytes())),
+        Ok(Invocation::Agent(command)) => return portsweep_agent::cli::carry_out(*command, "portsweep agent"),
         Ok(Invocation::Doctor(state)) => examine(&state),
         Ok(Invocation::Resume(request)) => resume(&request),
         Ok(Invocation::Scans(request)) => look(&request),

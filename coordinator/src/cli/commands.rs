@@ -1,4 +1,4 @@
-//! The commands beside a scan: `resume`, `scans`, `doctor`, `completions`, `man`. Only the first word of a command line can be one.
+//! The commands beside a scan: `resume`, `scans`, `doctor`, `agent`, `completions`, `man`. Only the first word of a command line can be one.
 
 use super::args::{self, Args};
 use super::kept::{self, Export, ResumeRequest, ScansAction, ScansRequest};
@@ -42,6 +42,15 @@ enum Command {
     Doctor {
         #[command(flatten)]
         place: Place,
+    },
+    /// Be an agent of a coordinator on another machine
+    Agent {
+        /// What it is to do.
+        #[command(subcommand)]
+        command: portsweep_agent::cli::Command,
+        /// Print this help
+        #[arg(short, long, action = ArgAction::Help)]
+        help: Option<bool>,
     },
     /// Print a script with which a shell completes command lines
     Completions {
@@ -102,7 +111,7 @@ pub(super) struct Place {
 
 /// Whether a first word is one of these commands.
 pub(super) fn is_command(word: &OsString) -> bool {
-    ["resume", "scans", "doctor", "completions", "man"].iter().any(|name| word == name)
+    ["resume", "scans", "doctor", "agent", "completions", "man"].iter().any(|name| word == name)
 }
 
 /// Finds out what a command line that begins with a command asks for.
@@ -131,6 +140,7 @@ pub(super) fn parse(
             ScansRequest::new(action, &place, environment).map(Invocation::Scans)
         }
         Command::Doctor { place } => kept::state(&place, environment).map(Invocation::Doctor),
+        Command::Agent { command, .. } => Ok(Invocation::Agent(Box::new(command))),
         Command::Completions { shell, .. } => Ok(Invocation::Print(completions(shell))),
         Command::Man { .. } => manual().map(Invocation::Print).map_err(|error| CliError::Syntax(error.to_string())),
     }

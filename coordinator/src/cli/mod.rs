@@ -48,6 +48,8 @@ pub enum Invocation {
     Resume(Box<ResumeRequest>),
     /// Something with scans that are kept.
     Scans(ScansRequest),
+    /// To be an agent of a coordinator on another machine.
+    Agent(Box<portsweep_agent::cli::Command>),
     /// What bears on scanning from this machine, and on keeping scans there.
     Doctor(State),
 }

@@ -100,6 +100,7 @@ impl World {
             options: ProbeOptions::new(900, 64),
             rate: None,
             tries: None,
+            weight: 1,
             status: ScanStatus::Running,
             request: String::new(),
         };
@@ -114,6 +115,7 @@ impl World {
                     assert_eq!(status, ScanStatus::Done);
                     break;
                 }
+                Told::Event(Event::Changed { .. } | Event::Control { .. }) => {}
                 Told::Failure(line) => panic!("{line}"),
             }
         }

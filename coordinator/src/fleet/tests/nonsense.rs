@@ -62,6 +62,7 @@ fn hello(name: &str, instance: u64) -> Hello {
         ping_method: PingMethod::Tcp,
         allow: AddressSet::new(),
         holds: Vec::new(),
+        shares: Vec::new(),
     }
 }
 
