@@ -203,6 +203,19 @@ impl Host {
         self.nft(&counting)
     }
 
+    /// Sends what is for `prefix` by way of `via`.
+    pub fn route(&self, prefix: &str, via: &str) -> anyhow::Result<()> {
+        parse(prefix.split_once('/').map_or(prefix, |(address, _)| address))?;
+        self.ip(&format!("route add {prefix} via {via}\n"))
+    }
+
+    /// Takes a wire down, or up again: number 0 is this host's first, in the order in which they were joined. Routes by way of it go with
+    /// it.
+    pub fn set_wire(&self, number: u32, is_up: bool) -> anyhow::Result<()> {
+        let state = if is_up { "up" } else { "down" };
+        self.ip(&format!("link set lab{number} {state}\n"))
+    }
+
     fn next_interface(&self) -> String {
         format!("lab{}", self.links.fetch_add(1, Ordering::Relaxed))
     }

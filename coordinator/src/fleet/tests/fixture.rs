@@ -119,7 +119,7 @@ impl World {
                 Told::Failure(line) => panic!("{line}"),
             }
         }
-        let mut found: Vec<_> = found.iter().map(|target| matches_port(target)).collect();
+        let mut found: Vec<_> = found.iter().map(matches_port).collect();
         found.sort_unstable();
         assert_eq!(found, open_ports);
     }

@@ -8,9 +8,9 @@ use portsweep_agent::dial::{joining, known};
 use portsweep_agent::frames::{framed, hear};
 use portsweep_agent::identity::StateDirectory;
 use protocol::codec::{FRAME_BYTES_MAX, encode};
-use protocol::enrol::{AgentId, COORDINATOR_NAME, ENROL_BYTES_MAX, LINK};
-use protocol::id::{AgentName, InstanceId};
-use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Hello, PingMethod};
+use protocol::enrol::{AgentId, COORDINATOR_NAME, LINK};
+use protocol::id::{AgentName, Epoch, InstanceId};
+use protocol::message::{AgentMessage, Claim, CommitReply, CoordinatorMessage, Hello, PingMethod, Report};
 use protocol::probe::ProbeKind;
 use protocol::range_set::AddressSet;
 use protocol::version::{SPOKEN, VersionRange};
@@ -88,41 +88,104 @@ async fn closes(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await.is_ok()
 }
 
-#[test]
-fn bad_input_1_14_16_what_is_no_tls_is_closed_and_counted() {
-    story(|| async {
+/// Says this first on a connection: it is closed, and counted as no TLS.
+fn no_tls(first: &'static [u8]) {
+    story(move || async move {
         let world = impatient().await;
-        drop(tcp(&world).await);
-        for first in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"\0\0\0\x05hello", b"SSH-2.0-x\r\n", &[0xff; 64]] {
-            let mut stream = tcp(&world).await;
-            stream.write_all(first).await.unwrap();
-            assert!(closes(&mut stream).await, "{first:?}");
-        }
-        assert_eq!(world.refusals("no-tls").await, 4);
+        let mut stream = tcp(&world).await;
+        stream.write_all(first).await.unwrap();
+        assert!(closes(&mut stream).await);
+        assert_eq!(world.refusals("no-tls").await, 1);
         assert!(world.fleet.agents().await.unwrap().is_empty());
     });
 }
 
 #[test]
-fn bad_input_2_11_21_a_handshake_that_never_ends_is_ended() {
+fn bad_input_1_a_connection_that_is_closed_at_once_is_nothing() {
     story(|| async {
         let world = impatient().await;
-        let mut silent = tcp(&world).await;
-        let mut begun = tcp(&world).await;
-        begun.write_all(&[0x16]).await.unwrap();
-        let mut half_closed = tcp(&world).await;
-        half_closed.write_all(&[0x16, 3, 1]).await.unwrap();
-        half_closed.shutdown().await.unwrap();
-        for stream in [&mut silent, &mut begun, &mut half_closed] {
-            assert!(closes(stream).await);
-        }
-        assert!(world.refusals("too-slow").await >= 2);
-        // Within TLS, one byte and then silence.
-        let mut inside = tls(&world, joining(world.fleet.pin()).unwrap()).await.unwrap();
-        inside.write_all(&[0]).await.unwrap();
-        assert!(closes(&mut inside).await);
-        assert!(world.refusals("too-slow").await >= 3);
+        drop(tcp(&world).await);
+        world.join("a").await;
     });
+}
+
+#[test]
+fn bad_input_14_plaintext_on_the_port_of_tls() {
+    no_tls(b"\0\0\0\x05hello");
+}
+
+#[test]
+fn bad_input_16_http_on_the_agents_port() {
+    no_tls(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+}
+
+/// Says this and no more, without TLS and within: it is ended when its time is over.
+fn too_slow(first: &'static [u8], shut_down: bool) {
+    story(move || async move {
+        let world = impatient().await;
+        let mut outside = tcp(&world).await;
+        let mut inside = tls(&world, joining(world.fleet.pin()).unwrap()).await.unwrap();
+        outside.write_all(first).await.unwrap();
+        inside.write_all(first).await.unwrap();
+        if shut_down {
+            outside.shutdown().await.unwrap();
+            inside.shutdown().await.unwrap();
+        }
+        assert!(closes(&mut outside).await && closes(&mut inside).await);
+        // What is no TLS does not even have that long.
+        let ended = world.refusals("too-slow").await + world.refusals("no-tls").await;
+        assert_eq!(ended, if shut_down { 0 } else { 2 });
+        world.join("a").await;
+    });
+}
+
+#[test]
+fn bad_input_2_one_byte_and_then_silence() {
+    too_slow(&[0x16], false);
+}
+
+#[test]
+fn bad_input_5_a_length_without_a_body() {
+    too_slow(&[0, 0, 0x40, 0], false);
+}
+
+#[test]
+fn bad_input_8_a_length_that_is_longer_than_what_comes() {
+    too_slow(&[0, 0, 0, 9, 0xa7], false);
+}
+
+#[test]
+fn bad_input_21_half_closed_and_then_silence() {
+    too_slow(&[0x16, 3, 1], true);
+}
+
+/// A piece every 100 ms, for ever: what counts is the whole, not the pause.
+fn drips(first: &'static [u8], piece: &'static [u8]) {
+    story(move || async move {
+        let world = impatient().await;
+        let mut stream = tls(&world, joining(world.fleet.pin()).unwrap()).await.unwrap();
+        let mut left = stream.write_all(first).await;
+        // Bounded: at 100 ms each this is longer than anything may take.
+        for _ in 0..100 {
+            if left.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            left = stream.write_all(piece).await;
+        }
+        assert!(left.is_err() || closes(&mut stream).await);
+        assert_eq!(world.refusals("too-slow").await, 1);
+    });
+}
+
+#[test]
+fn bad_input_11_a_byte_now_and_then() {
+    drips(&[], &[0]);
+}
+
+#[test]
+fn bad_input_12_a_body_that_comes_byte_by_byte() {
+    drips(&[0, 0, 0x3f, 0], &[0xc0]);
 }
 
 #[test]
@@ -144,82 +207,187 @@ fn bad_input_13_connections_that_say_nothing_are_few() {
     });
 }
 
-#[test]
-fn bad_input_3_4_5_6_7_8_19_frames_that_are_none_end_an_enrolment() {
-    story(|| async {
-        let world = impatient().await;
-        let long = u32::try_from(ENROL_BYTES_MAX + 1).unwrap().to_be_bytes();
-        for bytes in [
-            &[0, 0, 0, 0][..],
-            &[0xff; 4],
-            &long,
-            &[0, 0, 0, 3, 0x81, 0xa1],
-            &[0, 0, 0, 2, 0xa1, b'x', 0, 0],
-            &[0, 0, 0, 5, 0xa4, b'N', b'o', b'n', b'e'],
-            &[0, 0, 0, 1, 0xc1],
-        ] {
-            let mut stream = tls(&world, joining(world.fleet.pin()).unwrap()).await.unwrap();
+/// Says this within TLS, to enrol and on a link: both end, and are counted as no frame.
+fn no_frame(bytes: &'static [u8]) {
+    story(move || async move {
+        let world = World::new().await;
+        let state = world.join("a").await;
+        let before = world.fleet.agents().await.unwrap();
+        let mut enrolling = tls(&world, joining(world.fleet.pin()).unwrap()).await.unwrap();
+        let mut linked = link(&world, &state).await;
+        for stream in [&mut enrolling, &mut linked] {
             stream.write_all(bytes).await.unwrap();
-            let _may_be_closed = stream.shutdown().await;
-            assert!(closes(&mut stream).await, "{bytes:?}");
+            assert!(closes(stream).await);
         }
-        assert_eq!(world.refusals("frame").await, 7);
-        assert!(world.fleet.agents().await.unwrap().is_empty());
+        world.until("a", |view| view.error.is_some()).await;
+        assert_eq!(world.refusals("frame").await, 2);
+        assert_eq!(world.fleet.agents().await.unwrap().len(), before.len());
+        assert!(!world.fleet.agent("a").await.unwrap().connected);
     });
 }
 
 #[test]
-fn bad_input_4_6_9_10_20_frames_on_a_link() {
+fn bad_input_3_an_empty_frame() {
+    no_frame(&[0, 0, 0, 0]);
+}
+
+#[test]
+fn bad_input_4_the_longest_length() {
+    no_frame(&[0xff; 4]);
+}
+
+#[test]
+fn bad_input_6_a_frame_that_is_one_byte_too_long() {
+    no_frame(&[0, 0x10, 0, 1]);
+}
+
+#[test]
+fn bad_input_7_a_length_that_is_shorter_than_what_comes() {
+    // The rest of the message is taken for the next length, if it comes to that.
+    no_frame(&[0, 0, 0, 2, 0xa7, b'L', b'e', b'a', b'v', b'i', b'n', b'g']);
+}
+
+#[test]
+fn bad_input_19_a_message_of_an_unknown_kind() {
+    no_frame(&[0, 0, 0, 5, 0xa4, b'N', b'o', b'n', b'e']);
+}
+
+fn frame(message: &AgentMessage) -> Vec<u8> {
+    let body = encode(message).unwrap();
+    [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
+}
+
+#[test]
+fn bad_input_9_two_frames_at_once_are_two() {
     story(|| async {
         let world = World::new().await;
         let state = world.join("a").await;
-        let long = u32::try_from(FRAME_BYTES_MAX + 1).unwrap().to_be_bytes();
-        for bytes in [&[0xff; 4][..], &long, &[0, 0, 0, 1, 0xc1], &[0, 0, 0, 9, 0xa7]] {
-            let mut stream = link(&world, &state).await;
-            stream.write_all(bytes).await.unwrap();
-            if bytes.len() == 5 && bytes[3] == 9 {
-                stream.shutdown().await.unwrap();
-            }
-            assert!(closes(&mut stream).await, "{bytes:?}");
-        }
-        assert_eq!(world.refusals("frame").await, 3, "a frame that was cut is a broken connection");
-        // Two frames at once, and one in pieces of a byte, are as good as any.
-        let frame = |message: &AgentMessage| {
-            let body = encode(message).unwrap();
-            [&u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
-        };
-        let both = [frame(&AgentMessage::Hello(hello("a", 1))), frame(&AgentMessage::Renew { number: 1 })].concat();
+        let hello = frame(&AgentMessage::Hello(hello("a", 1)));
+        let all = [hello, frame(&AgentMessage::Renew { number: 1 }), frame(&AgentMessage::Leaving)].concat();
         let mut stream = link(&world, &state).await;
-        stream.write_all(&both).await.unwrap();
-        for byte in frame(&AgentMessage::Leaving) {
-            stream.write_all(&[byte]).await.unwrap();
-            stream.flush().await.unwrap();
-        }
+        stream.write_all(&all).await.unwrap();
         let heard = say(stream, &[]).await;
         assert!(matches!(heard[..], [CoordinatorMessage::Welcome(_), CoordinatorMessage::Answered { number: 1 }]));
     });
 }
 
 #[test]
-fn bad_input_18_50_51_69_what_comes_out_of_turn_is_refused_and_shown() {
+fn bad_input_10_a_frame_in_pieces_of_a_byte_is_one() {
     story(|| async {
         let world = World::new().await;
         let state = world.join("a").await;
-        let alien = VersionRange { oldest: 7, newest: 9 };
-        for (messages, why) in [
-            (vec![AgentMessage::Renew { number: 1 }], "the first frame of a session is hello"),
-            (vec![AgentMessage::Hello(hello("a", 1)), AgentMessage::Hello(hello("a", 1))], "one hello"),
-            (vec![AgentMessage::Hello(Hello { versions: alien, ..hello("a", 1) })], "upgrade the coordinator"),
-            (vec![AgentMessage::Hello(hello("b", 1))], "hello is of b, and the certificate of a"),
-        ] {
-            let heard = say(link(&world, &state).await, &messages).await;
-            let Some(CoordinatorMessage::Refused { reason }) = heard.last() else { panic!("{heard:?}") };
-            assert!(reason.contains(why), "{reason}");
-            let shown = world.until("a", |view| view.error.as_deref().is_some_and(|error| error.contains(why))).await;
-            assert!(shown.error_at.is_some());
+        let mut stream = link(&world, &state).await;
+        for message in [AgentMessage::Hello(hello("a", 1)), AgentMessage::Leaving] {
+            for byte in frame(&message) {
+                stream.write_all(&[byte]).await.unwrap();
+                stream.flush().await.unwrap();
+            }
         }
-        assert_eq!(world.refusals("protocol").await, 2);
-        assert_eq!((world.refusals("versions").await, world.refusals("identity").await), (1, 1));
+        assert!(matches!(say(stream, &[]).await[..], [CoordinatorMessage::Welcome(_)]));
+    });
+}
+
+#[test]
+fn bad_input_20_a_connection_that_is_reset_in_a_frame_ends_its_session() {
+    story(|| async {
+        let world = World::new().await;
+        let state = world.join("a").await;
+        let mut stream = link(&world, &state).await;
+        stream.write_all(&frame(&AgentMessage::Hello(hello("a", 1)))).await.unwrap();
+        stream.write_all(&[0, 0, 0, 9, 0xa7]).await.unwrap();
+        world.until("a", |view| view.connected).await;
+        socket2::SockRef::from(stream.get_ref().0).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        world.until("a", |view| !view.connected).await;
+        assert_eq!(world.refusals("frame").await, 0, "a connection that broke is nobody's fault");
+    });
+}
+
+#[test]
+fn bad_input_22_an_agent_that_never_reads_is_given_up() {
+    story(|| async {
+        let world = World::new().await;
+        let state = world.join("a").await;
+        let mut stream = link(&world, &state).await;
+        stream.write_all(&frame(&AgentMessage::Hello(hello("a", 1)))).await.unwrap();
+        world.until("a", |view| view.connected).await;
+        let asking = async {
+            let mut number = 0;
+            loop {
+                number += 1;
+                if stream.write_all(&frame(&AgentMessage::Renew { number })).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = asking => {}
+            _ = world.until("a", |view| !view.connected) => {}
+        }
+        world.until("a", |view| !view.connected).await;
+    });
+}
+
+/// Says these on a link: the coordinator refuses with `why`, the agent shows it, and it is audited as `kind`.
+fn refused(messages: Vec<AgentMessage>, why: &'static str, kind: &'static str) {
+    story(move || async move {
+        let world = World::new().await;
+        let state = world.join("a").await;
+        let heard = say(link(&world, &state).await, &messages).await;
+        let Some(CoordinatorMessage::Refused { reason }) = heard.last() else { panic!("{heard:?}") };
+        assert!(reason.contains(why), "{reason}");
+        let shown = world.until("a", |view| view.error.as_deref().is_some_and(|error| error.contains(why))).await;
+        assert!(shown.error_at.is_some());
+        assert_eq!(world.refusals(kind).await, 1);
+    });
+}
+
+#[test]
+fn bad_input_50_a_report_before_hello() {
+    let report = Report { epoch: Epoch::new(1), chunk: Vec::new(), findings: Vec::new() };
+    refused(vec![AgentMessage::Report(report)], "the first frame of a session is hello", "protocol");
+}
+
+#[test]
+fn bad_input_51_a_second_hello() {
+    let hello = AgentMessage::Hello(hello("a", 1));
+    refused(vec![hello.clone(), hello], "one hello", "protocol");
+}
+
+#[test]
+fn bad_input_69_versions_of_a_later_agent_on_the_link() {
+    let versions = VersionRange { oldest: 7, newest: 9 };
+    let hello = AgentMessage::Hello(Hello { versions, ..hello("a", 1) });
+    refused(vec![hello], "upgrade the coordinator", "versions");
+}
+
+#[test]
+fn hello_under_another_name_than_the_certificates() {
+    let hello = AgentMessage::Hello(hello("b", 1));
+    refused(vec![hello], "hello is of b, and the certificate of a", "identity");
+}
+
+#[test]
+fn a_renewal_whose_number_does_not_rise() {
+    let messages = [2, 2].map(|number| AgentMessage::Renew { number });
+    let hello = AgentMessage::Hello(hello("a", 1));
+    refused([vec![hello], messages.to_vec()].concat(), "the numbers of claims and renewals rise", "protocol");
+}
+
+#[test]
+fn bad_input_52_a_report_for_a_lease_that_was_never_granted_is_gone() {
+    story(|| async {
+        let world = World::new().await;
+        let state = world.join("a").await;
+        let report =
+            |epoch| AgentMessage::Report(Report { epoch: Epoch::new(epoch), chunk: vec![1; 64], findings: Vec::new() });
+        let messages = [AgentMessage::Hello(hello("a", 1)), report(0), report(1), report(u64::MAX)];
+        let heard = say(link(&world, &state).await, &[&messages[..], &[AgentMessage::Leaving]].concat()).await;
+        assert!(matches!(heard[0], CoordinatorMessage::Welcome(_)), "{heard:?}");
+        let gone = |message: &CoordinatorMessage| {
+            matches!(message, CoordinatorMessage::Committed { reply: CommitReply::Gone, .. })
+        };
+        assert!(heard[1..].iter().all(gone), "{heard:?}");
     });
 }
 
