@@ -2,12 +2,15 @@
 //! store, and the reports; it embeds the agent for scans from here.
 
 pub mod actors;
+pub mod api;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod doctor;
 pub mod fleet;
 pub mod report;
 pub mod scan;
 pub mod scans;
+pub mod serve;
 pub mod state;
 pub mod store;

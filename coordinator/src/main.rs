@@ -1,11 +1,15 @@
 //! The `portsweep` program.
 
-use portsweep::cli::{self, ExitCode, Invocation, ResumeRequest, ScanRequest, ScansRequest, SystemNames};
+use portsweep::cli::{
+    self, ExitCode, Invocation, RemoteRequest, ResumeRequest, ScanRequest, ScansRequest, SystemNames,
+};
+use portsweep::client;
 use portsweep::config::Environment;
 use portsweep::doctor;
 use portsweep::report::dry_run;
 use portsweep::scan::{self, Screen};
 use portsweep::scans::{self, ScansError};
+use portsweep::serve;
 use portsweep::state::State;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
@@ -20,6 +24,12 @@ fn main() -> std::process::ExitCode {
         Ok(Invocation::Print(text)) => print(|out| out.write_all(text.as_bytes())),
         Ok(Invocation::Agent(command)) => return portsweep_agent::cli::carry_out(*command, "portsweep agent"),
         Ok(Invocation::Doctor(state)) => examine(&state),
+        Ok(Invocation::Remote(request)) => remote(&request),
+        Ok(Invocation::Serve(request)) => {
+            log(request.verbosity, &Screen::new());
+            serve::run(&request)
+        }
+        Ok(Invocation::Health(at)) => client::health(&at),
         Ok(Invocation::Resume(request)) => resume(&request),
         Ok(Invocation::Scans(request)) => look(&request),
         Ok(Invocation::Scan(request)) if request.dry_run() => print(|out| dry_run::write(out, &request)),
@@ -42,6 +52,12 @@ fn scan(request: &ScanRequest) -> ExitCode {
         Ok(()) => scan::run(request, &screen),
         Err(error) => refuse(&error),
     }
+}
+
+fn remote(request: &RemoteRequest) -> ExitCode {
+    let screen = Screen::new();
+    log(request.output.verbosity, &screen);
+    client::scan(request, &screen)
 }
 
 fn resume(request: &ResumeRequest) -> ExitCode {

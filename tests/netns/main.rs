@@ -21,6 +21,7 @@ mod passes;
 mod ping_permission;
 mod rate;
 mod resume;
+mod serve;
 mod settings;
 mod stall;
 mod sweep;
@@ -45,6 +46,7 @@ fn main() {
     trials.extend(lacks::trials());
     trials.extend(settings::trials());
     trials.extend(resume::trials());
+    trials.extend(serve::trials());
     trials.extend(kept::trials());
     trials.extend(bad_state::trials());
     trials.extend(bad_input::trials());

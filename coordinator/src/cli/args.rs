@@ -23,6 +23,8 @@ Commands (as the first word):
   resume [ID]         Go on with a scan that was interrupted
   scans               List the scans that are kept; also scans show ID,
                       scans export ID -o json|jsonl|csv, scans rm ID
+  serve               Run a coordinator, with an agent of its own
+  health [URL]        Ask whether a coordinator takes scans
   doctor              Say what bears on scanning from this machine
   completions SHELL   Print a completion script for a shell
   man                 Print the manual page
@@ -169,6 +171,12 @@ pub(super) struct Args {
     /// Read settings and standing exclusions from here [default: ~/.config/portsweep/config.toml]
     #[arg(long, value_name = "FILE", help_heading = "State and settings")]
     pub(super) config: Option<PathBuf>,
+    /// Scan on a coordinator's fleet, followed live [default URL: PORTSWEEP_COORDINATOR, else that of portsweep login, else this machine's]
+    #[arg(long, value_name = "URL", help_heading = "Coordinator", num_args = 0..=1, require_equals = true)]
+    pub(super) coordinator: Option<Option<String>>,
+    /// Print the scan's id and return, with --coordinator [default: follow it]
+    #[arg(long, help_heading = "Coordinator", requires = "coordinator")]
+    pub(super) detach: bool,
     /// Print this help
     #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
     help: Option<bool>,

@@ -1,8 +1,10 @@
-//! The commands beside a scan: `resume`, `scans`, `doctor`, `agent`, `completions`, `man`. Only the first word of a command line can be one.
+//! The commands beside a scan: `resume`, `scans`, `serve`, `health`, `doctor`, `agent`, `completions`, `man`. Only the first word of a command line can be one.
 
 use super::args::{self, Args};
 use super::kept::{self, Export, ResumeRequest, ScansAction, ScansRequest};
 use super::names::LookUp;
+use super::remote::At;
+use super::serving::{self, ServeRequest};
 use super::{CliError, Invocation};
 use crate::config::Environment;
 use clap::builder::styling::Styles;
@@ -31,10 +33,25 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Run a coordinator, with an agent of its own
+    Serve {
+        #[command(flatten)]
+        words: serving::Words,
+        #[command(flatten)]
+        place: Place,
+    },
     /// List the scans that are kept here, newest first
     Scans {
         #[command(subcommand)]
         command: Option<Scans>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Ask whether a coordinator takes scans: exit code 0 if it does
+    Health {
+        /// Which [default: PORTSWEEP_COORDINATOR, else this machine's]
+        #[arg(value_name = "URL")]
+        url: Option<String>,
         #[command(flatten)]
         place: Place,
     },
@@ -111,7 +128,7 @@ pub(super) struct Place {
 
 /// Whether a first word is one of these commands.
 pub(super) fn is_command(word: &OsString) -> bool {
-    ["resume", "scans", "doctor", "agent", "completions", "man"].iter().any(|name| word == name)
+    ["resume", "scans", "serve", "health", "doctor", "agent", "completions", "man"].iter().any(|name| word == name)
 }
 
 /// Finds out what a command line that begins with a command asks for.
@@ -138,6 +155,12 @@ pub(super) fn parse(
                 Some(Scans::Rm { ids }) => ScansAction::Remove(ids),
             };
             ScansRequest::new(action, &place, environment).map(Invocation::Scans)
+        }
+        Command::Serve { words, place } => {
+            ServeRequest::new(words, &place, environment, stdin, names).map(Box::new).map(Invocation::Serve)
+        }
+        Command::Health { url, place } => {
+            At::new(url.as_deref(), kept::state(&place, environment)?, environment).map(Invocation::Health)
         }
         Command::Doctor { place } => kept::state(&place, environment).map(Invocation::Doctor),
         Command::Agent { command, .. } => Ok(Invocation::Agent(Box::new(command))),

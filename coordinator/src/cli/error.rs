@@ -26,6 +26,12 @@ pub enum CliError {
         /// What to do without it.
         instead: &'static str,
     },
+    /// A flag that makes sense only where it is typed, in a command line for a coordinator.
+    #[error("{0} is for the machine where it is typed: a coordinator takes only what shapes the plan, so leave it out")]
+    OfAnotherMachine(&'static str),
+    /// A flag that makes sense only without a coordinator, or that needs one.
+    #[error("{0}")]
+    Coordinator(String),
     /// No target.
     #[error("nothing to scan: name addresses, as in `portsweep 127.0.0.1`, or a file of them with -iL (see --help)")]
     NoTarget,

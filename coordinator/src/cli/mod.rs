@@ -14,8 +14,11 @@ mod names;
 mod output;
 mod pace;
 mod presets;
+mod remote;
 mod request;
+mod serving;
 mod size;
+pub mod spec;
 mod words;
 
 #[cfg(test)]
@@ -32,8 +35,11 @@ pub use keeping::Keeping;
 pub use kept::{Export, ResumeRequest, ScansAction, ScansRequest};
 pub use names::{LookUp, NameError, SystemNames};
 pub use output::{Format, Output};
+pub use remote::{API_PORT, At, RemoteRequest};
 pub use request::{ScanRequest, Write};
+pub use serving::ServeRequest;
 pub use size::{Size, confirm};
+pub use spec::ScanSpec;
 pub use words::quoted;
 
 /// What a command line asks for.
@@ -44,6 +50,12 @@ pub enum Invocation {
     Print(String),
     /// A scan from here.
     Scan(Box<ScanRequest>),
+    /// A scan that a coordinator runs.
+    Remote(Box<RemoteRequest>),
+    /// A coordinator.
+    Serve(Box<ServeRequest>),
+    /// Whether a coordinator takes scans.
+    Health(At),
     /// To go on with a scan that is kept.
     Resume(Box<ResumeRequest>),
     /// Something with scans that are kept.
@@ -75,6 +87,10 @@ pub fn parse(
         args::Parsed::Print(text) => return Ok(Invocation::Print(text)),
     };
     let config = Config::load(args.config.as_deref(), environment)?;
+    if args.coordinator.is_some() {
+        let request = RemoteRequest::new(&args, command, (&config, environment), stdin)?;
+        return Ok(Invocation::Remote(Box::new(request)));
+    }
     let request = ScanRequest::new(*args, command, (&config, environment), stdin, names)?;
     Ok(Invocation::Scan(Box::new(request)))
 }

@@ -273,7 +273,7 @@ impl ScanRequest {
 }
 
 /// Whether `ping` and `tcp` are asked. Both if nothing says so; `-f`, `-sn` and `-sT` add, `-Pn` removes `ping`, `--discover` needs it.
-fn kinds(args: &Args, presets: Presets<'_>) -> Result<(bool, bool), CliError> {
+pub(super) fn kinds(args: &Args, presets: Presets<'_>) -> Result<(bool, bool), CliError> {
     let (mut ping, mut tcp) = (args.ping, args.tcp);
     let preset = presets.listed("kinds");
     let is_typed = ping || tcp || args.no_ping || !args.kinds.is_empty();
@@ -308,7 +308,7 @@ fn kinds(args: &Args, presets: Presets<'_>) -> Result<(bool, bool), CliError> {
     Ok((ping || args.discover, tcp))
 }
 
-fn ports(args: &Args, presets: Presets<'_>) -> Result<PortSet, CliError> {
+pub(super) fn ports(args: &Args, presets: Presets<'_>) -> Result<PortSet, CliError> {
     let is_typed = args.fast || args.top_ports.is_some() || !args.ports.is_empty();
     let typed = || args.ports.iter().map(|text| ("-p".to_owned(), text.clone()));
     let asked: Vec<_> = if is_typed { typed().collect() } else { presets.placed("ports") };
@@ -400,6 +400,15 @@ impl<'a> Reader<'a> {
         Ok((set, typed))
     }
 
+    /// What words and files exclude.
+    pub(super) fn excluded(&mut self, words: &[String], files: &[PathBuf]) -> Result<AddressSet, CliError> {
+        let (mut set, mut typed) = (AddressSet::new(), Vec::new());
+        let words = words.iter().map(|word| ("--exclude".to_owned(), word.clone()));
+        let files = files.iter().map(|path| ("--excludefile".to_owned(), path.clone()));
+        self.exclude(words, files, &mut set, &mut typed)?;
+        Ok(set)
+    }
+
     /// What the environment and the config file exclude from every scan, and as it was written.
     pub(super) fn standing_exclusions(&mut self, presets: Presets<'_>) -> Result<(AddressSet, Vec<String>), CliError> {
         let (mut set, mut typed) = (AddressSet::new(), Vec::new());
@@ -449,7 +458,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn list(&mut self, flag: &str, path: &Path) -> Result<Vec<TargetItem>, CliError> {
+    pub(super) fn list(&mut self, flag: &str, path: &Path) -> Result<Vec<TargetItem>, CliError> {
         let file = || Quoted::new(&path.to_string_lossy());
         let read = if path == Path::new("-") {
             read_list(self.stdin.take().ok_or(CliError::StdinTwice)?)

@@ -62,7 +62,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("-oN", "use -w FILE for JSON"),
     ("-oA", "use -w FILE for JSON"),
     ("-oJ", "use -w FILE for JSON"),
-    ("--coordinator", "scan from here"),
     ("--vantage", "scan from here"),
     ("--agent-wait", "scan from here"),
 ];
@@ -138,7 +137,7 @@ enum Fit {
 }
 
 /// Commands that are not carried out yet.
-const COMMANDS_NOT_YET: &[&str] = &["serve", "login", "agents", "token", "health"];
+const COMMANDS_NOT_YET: &[&str] = &["login", "agents", "token"];
 
 /// Makes words that clap knows. A leading `scan` goes: it is what no command means.
 pub(super) fn split(words: Vec<OsString>) -> Result<Vec<OsString>, CliError> {
@@ -280,6 +279,40 @@ pub fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The words of a line as a shell would take them apart: blanks, quotes and backslashes, and nothing that a shell would expand.
+pub(super) fn unquoted(line: &str) -> Result<Vec<OsString>, &'static str> {
+    let (mut words, mut word) = (Vec::new(), None::<String>);
+    let mut chars = line.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            ' ' | '\t' | '\n' | '\r' => words.extend(word.take().map(OsString::from)),
+            '\'' => {
+                let quoted = word.get_or_insert_default();
+                loop {
+                    match chars.next().ok_or("a quote is not closed")? {
+                        '\'' => break,
+                        other => quoted.push(other),
+                    }
+                }
+            }
+            '"' => {
+                let quoted = word.get_or_insert_default();
+                loop {
+                    match chars.next().ok_or("a quote is not closed")? {
+                        '"' => break,
+                        '\\' => quoted.push(chars.next().ok_or("a quote is not closed")?),
+                        other => quoted.push(other),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().push(chars.next().ok_or("a backslash is the last character")?),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word.map(OsString::from));
+    Ok(words)
 }
 
 #[cfg(test)]

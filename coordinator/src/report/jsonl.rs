@@ -8,9 +8,9 @@ use super::{Places, Rows, milliseconds};
 use coordinator_core::coordinator::Sign;
 use protocol::probe::{Outcome, ProbeKind, Slot, State, Target};
 use protocol::range_set::AddressSet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
 
 /// What was told so far. Its size grows with the hosts that were found, in runs of neighbours.
@@ -55,6 +55,37 @@ impl Jsonl {
     #[must_use]
     pub fn new(open_only: bool) -> Self {
         Self { told: AddressSet::new(), open_only }
+    }
+
+    /// Whether only open ports are told of, and their hosts.
+    #[must_use]
+    pub const fn open_only(&self) -> bool {
+        self.open_only
+    }
+
+    /// As [`finish`](Self::finish), from the lines of the whole scan: those are written that were not told before. Every open port was.
+    ///
+    /// # Errors
+    /// If `out` cannot be written, or `lines` cannot be read.
+    pub fn finish_from(&mut self, out: &mut dyn Write, lines: &mut dyn BufRead) -> io::Result<()> {
+        #[derive(Deserialize)]
+        struct Told {
+            r#type: String,
+            address: Option<IpAddr>,
+        }
+        for line in lines.lines() {
+            let line = line?;
+            let told: Told = serde_json::from_str(&line)?;
+            let is_new = match (&*told.r#type, told.address) {
+                ("host", Some(address)) => !self.told.contains(address),
+                ("port", _) => false,
+                _ => true,
+            };
+            if is_new {
+                writeln!(out, "{line}")?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes what a committed finding (an open port or a live host) shows that was not told before.

@@ -1,37 +1,37 @@
-//! Follows a scan from here: prints what is found as it is committed, keeps the result file, shows how far it is, and hears Ctrl-C.
+//! Follows a scan: prints what is found as it is committed, keeps the result file, shows how far it is, and hears Ctrl-C. [`Behind`] is
+//! what is followed: a scan of this process, or one that a coordinator runs.
 
+mod behind;
 mod heard;
 mod screen;
 mod stdout;
 mod tally;
 
+pub(super) use behind::Here;
+pub(crate) use behind::{Behind, Interrupted, News, UnderWay};
 pub use screen::Screen;
+pub(crate) use stdout::Stdout;
+pub(crate) use tally::Counts;
 
 use super::result::Account;
-use crate::actors::coordinator::{Coordinator, Interrupt, Told};
 use crate::cli::{ExitCode, Output};
 use crate::report::file::{ResultFile, Schedule};
-use crate::report::json;
 use crate::report::quantity::grouped;
 use crate::store::thread::StoreHandle;
-use actix::Addr;
-use anyhow::{Context, bail};
-use coordinator_core::coordinator::{Event, Found, Sign};
+use anyhow::Context;
+use coordinator_core::coordinator::{Found, Sign};
 use coordinator_core::progress::Progress;
 use coordinator_core::store::ScanStatus;
 use heard::{Ears, Wish};
-use portsweep_agent::actors::agent::AgentEnd;
 use portsweep_agent::clock::Clock;
-use portsweep_agent::queue::Reader;
-use protocol::probe::{ProbeKind, State};
+use protocol::probe::ProbeKind;
 use protocol::time::Time;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::time::Duration;
-use stdout::Stdout;
-use tally::{Counts, Tally};
+use tally::Tally;
 
 /// How often the bar is drawn: as often as a number that changes can be read.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
@@ -39,13 +39,19 @@ const DRAW_EVERY: Duration = Duration::from_millis(250);
 /// How many descriptors the end of a scan needs: the result file, its directory, and what SQLite opens to sort.
 const SPARE: usize = 4;
 
-/// A writing of the result file that is under way.
-type Writing = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+/// What a follower must know of a scan.
+pub(crate) struct Subject {
+    /// Its id.
+    pub(crate) id: String,
+    /// How many targets it has.
+    pub(crate) targets: u64,
+    /// What is asked.
+    pub(crate) kinds: Vec<ProbeKind>,
+    /// Names that were typed, by the address that they stand for.
+    pub(crate) names: BTreeMap<IpAddr, Vec<String>>,
+}
 
-pub(super) struct Follower {
-    account: Account,
-    store: StoreHandle,
-    coordinator: Addr<Coordinator>,
+pub(crate) struct Follower {
     file: Option<ResultFile>,
     schedule: Schedule,
     /// The last writing of the file failed, and that was said.
@@ -53,6 +59,8 @@ pub(super) struct Follower {
     stdout: Stdout,
     /// Why nothing is written to standard output any more.
     lost: Option<io::Error>,
+    /// Nobody wants the scan any more who would see it, and what is behind does not know that yet.
+    abandons: bool,
     screen: Screen,
     shows_bar: bool,
     verbosity: u8,
@@ -63,30 +71,21 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(
-        account: Account,
-        output: Output,
-        file: Option<ResultFile>,
-        store: StoreHandle,
-        coordinator: Addr<Coordinator>,
-        screen: Screen,
-    ) -> Self {
+    pub(crate) fn new(subject: Subject, output: Output, file: Option<ResultFile>, screen: Screen) -> Self {
         let started_at = now();
-        let targets = account.plan.len();
+        let Subject { id, targets, kinds, names } = subject;
         let shows_bar = screen.begin(!output.quiet);
         if output.verbosity > 0 {
-            screen.say(&format!("scan {}: {} targets", account.id, grouped(targets.into())));
+            screen.say(&format!("scan {id}: {} targets", grouped(targets.into())));
         }
-        let stdout = Stdout::new(&output, account.kinds.clone(), account.names().clone());
+        let stdout = Stdout::new(&output, kinds, names);
         Self {
-            account,
-            store,
-            coordinator,
             file,
             schedule: Schedule::new(),
             is_file_failing: false,
             stdout,
             lost: None,
+            abandons: false,
             screen,
             shows_bar,
             verbosity: output.verbosity,
@@ -96,16 +95,25 @@ impl Follower {
         }
     }
 
-    /// Of a scan that goes on: begins with how far it is, and writes what was found before to standard output, which so begins with the
-    /// first line.
-    pub(super) async fn show_found(&mut self, progress: &Progress) -> anyhow::Result<()> {
-        self.tally.set(self.counts(progress));
+    /// Whether what is found is written as it is committed.
+    pub(crate) fn is_live(&self) -> bool {
+        self.stdout.is_live()
+    }
+
+    /// Of a scan of this process that goes on: begins with how far it is, and writes what was found before to standard output, which so
+    /// begins with the first line.
+    pub(super) async fn show_found(
+        &mut self,
+        account: Account,
+        store: &StoreHandle,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        self.tally.set(Here::counts(&account, progress));
         if !self.stdout.is_live() {
             return Ok(());
         }
-        let (account, screen, mut stdout) =
-            (self.account.clone(), self.screen.clone(), std::mem::take(&mut self.stdout));
-        let shown = self.store.look(move |store| {
+        let (screen, mut stdout) = (self.screen.clone(), std::mem::take(&mut self.stdout));
+        let shown = store.look(move |store| {
             let shown = account.for_each_found(store, &mut |found, signs| stdout.committed(&screen, found, signs));
             (stdout, shown)
         });
@@ -118,14 +126,14 @@ impl Follower {
     }
 
     /// Until the scan has ended and everything is written.
-    pub(super) async fn follow(mut self, events: Reader<Told>, agent_end: AgentEnd) -> anyhow::Result<ExitCode> {
+    pub(crate) async fn follow(mut self, behind: &mut dyn Behind) -> anyhow::Result<ExitCode> {
         let mut ears = Ears::new(true).context("listen for signals")?;
-        let ended = self.until_finished(&mut ears, events, agent_end).await;
+        let ended = self.until_finished(&mut ears, behind).await;
         self.screen.end();
         match ended? {
             None => Ok(ExitCode::Interrupted),
             Some(status) => tokio::select! {
-                finished = self.finished(status) => finished,
+                finished = self.finished(status, behind) => finished,
                 // Whoever reads a pipe or a FIFO may never come.
                 () = ears.end() => Ok(ExitCode::Interrupted),
             },
@@ -133,23 +141,14 @@ impl Follower {
     }
 
     /// Until the scan has ended, or (`None`) the process is to end before it.
-    async fn until_finished(
-        &mut self,
-        ears: &mut Ears,
-        mut events: Reader<Told>,
-        agent_end: AgentEnd,
-    ) -> anyhow::Result<Option<ScanStatus>> {
-        let mut agent_end = Some(agent_end);
-        let mut writing: Option<Writing> = None;
+    async fn until_finished(&mut self, ears: &mut Ears, behind: &mut dyn Behind) -> anyhow::Result<Option<ScanStatus>> {
+        let mut writing: Option<UnderWay<'static, ()>> = None;
         let mut draw_at = self.shows_bar.then(now);
         loop {
+            if std::mem::take(&mut self.abandons) && matches!(behind.abandon(), Interrupted::GoesOn) {
+                return Ok(None);
+            }
             let due = self.file.as_ref().filter(|file| file.is_replaceable()).and_then(|_| self.schedule.due_at());
-            let agent_died = async {
-                match &mut agent_end {
-                    Some(end) => end.await.is_err(),
-                    None => std::future::pending().await,
-                }
-            };
             let written = async {
                 match &mut writing {
                     Some(writing) => writing.await,
@@ -157,26 +156,16 @@ impl Follower {
                 }
             };
             tokio::select! {
-                told = events.next() => match told.context("the coordinator died")? {
-                    Told::Event(Event::Committed { findings, signs, progress, .. }) => {
-                        self.committed(&findings, &signs, &progress);
-                    }
-                    Told::Event(Event::Finished { status, .. }) => return Ok(Some(status)),
-                    // Nobody changes what holds for a scan from here.
-                    Told::Event(Event::Changed { .. } | Event::Control { .. }) => {}
-                    Told::Failure(error) => bail!(error),
+                news = behind.next() => match news? {
+                    News::Committed { findings, signs, counts } => self.committed(&findings, &signs, counts),
+                    News::Finished(status) => return Ok(Some(status)),
+                    News::Note(line) => self.screen.say(&line),
                 },
-                died = agent_died => {
-                    if died {
-                        bail!("the agent in this process died; what it had reported is kept");
-                    }
-                    agent_end = None;
-                }
                 written = written => {
                     writing = None;
                     self.file_written(&written);
                 }
-                () = sleep_until(due) => writing = self.begin_writing(None),
+                () = sleep_until(due) => writing = self.begin_writing(None, behind),
                 () = sleep_until(draw_at) => {
                     self.tally.measure(now());
                     self.screen.show(&self.tally);
@@ -184,38 +173,28 @@ impl Follower {
                 }
                 wish = ears.next() => match wish {
                     Wish::Status => self.say_status(),
-                    Wish::Interrupt => self.coordinator.send(Interrupt(self.account.id)).await?,
+                    Wish::Interrupt => match behind.interrupt().await? {
+                        Interrupted::Stops => {}
+                        Interrupted::GoesOn => return Ok(None),
+                    },
                     Wish::End => return Ok(None),
                 },
             }
         }
     }
 
-    fn committed(&mut self, findings: &[Found], signs: &[Sign], progress: &Progress) {
+    fn committed(&mut self, findings: &[Found], signs: &[Sign], counts: Counts) {
         self.schedule.committed(now());
-        self.tally.set(self.counts(progress));
+        self.tally.set(counts);
         if let Err(error) = self.stdout.committed(&self.screen, findings, signs) {
             self.stdout_lost(error);
-        }
-    }
-
-    fn counts(&self, progress: &Progress) -> Counts {
-        let finding = if self.account.kinds.contains(&ProbeKind::Tcp) { State::Open } else { State::Up };
-        Counts {
-            targets: progress.targets,
-            undiscovered: progress.undiscovered,
-            settled: progress.settled(),
-            found: progress.in_state(finding),
-            not_probed: progress.in_state(State::NotProbed),
         }
     }
 
     /// Standard output is no more. With a result file the scan goes on; else nobody wants it any more.
     fn stdout_lost(&mut self, error: io::Error) {
         self.lost = Some(error);
-        if self.file.is_none() && self.coordinator.try_send(Interrupt(self.account.id)).is_err() {
-            tracing::warn!("the scan cannot be interrupted: the coordinator is busy");
-        }
+        self.abandons = self.file.is_none();
     }
 
     fn say_status(&mut self) {
@@ -225,14 +204,14 @@ impl Follower {
         self.screen.say(&self.tally.status());
     }
 
-    async fn finished(&mut self, status: ScanStatus) -> anyhow::Result<ExitCode> {
+    async fn finished(&mut self, status: ScanStatus, behind: &dyn Behind) -> anyhow::Result<ExitCode> {
         self.spare.clear();
         // First what may wait for a reader least: a file that cannot be written must not cost the report.
-        let file_written = match self.begin_writing(Some(status)) {
+        let file_written = match self.begin_writing(Some(status), behind) {
             Some(writing) => writing.await,
             None => Ok(()),
         };
-        if let Err(error) = self.write_report(status).await? {
+        if let Err(error) = self.write_report(status, behind).await? {
             self.lost = Some(error);
         }
         file_written?;
@@ -254,31 +233,18 @@ impl Follower {
     }
 
     /// Writes what comes to standard output at the end. The inner error is standard output's.
-    async fn write_report(&mut self, status: ScanStatus) -> anyhow::Result<io::Result<()>> {
+    async fn write_report(&mut self, status: ScanStatus, behind: &dyn Behind) -> anyhow::Result<io::Result<()>> {
         if !self.stdout.has_report() {
             return Ok(Ok(()));
         }
-        let (account, elapsed) = (self.account.clone(), self.elapsed());
-        let mut stdout = std::mem::take(&mut self.stdout);
-        let written = self.store.look(move |store| -> anyhow::Result<io::Result<()>> {
-            let (facts, mut rows) = account.read(store, Some(status), elapsed)?;
-            Ok(stdout.finish(&facts, &mut rows))
-        });
-        written.await?
+        behind.report(std::mem::take(&mut self.stdout), status, self.elapsed()).await
     }
 
     /// Begins to write the result file, at the end or in between.
-    fn begin_writing(&mut self, status: Option<ScanStatus>) -> Option<Writing> {
+    fn begin_writing(&mut self, status: Option<ScanStatus>, behind: &dyn Behind) -> Option<UnderWay<'static, ()>> {
         let file = self.file.clone()?;
         self.schedule.begun(now());
-        let (account, elapsed, store) = (self.account.clone(), self.elapsed(), self.store.clone());
-        Some(Box::pin(async move {
-            let write = move |store: &dyn coordinator_core::store::Store| -> anyhow::Result<()> {
-                let (facts, mut rows) = account.read(store, status, elapsed)?;
-                Ok(file.write(|out| json::write(out, &facts, &mut rows))?)
-            };
-            store.look(write).await?
-        }))
+        Some(behind.write(file, status, self.elapsed()))
     }
 
     /// In between, a writing that failed is said once and tried again; at the end the file must be there.

@@ -1,11 +1,12 @@
 //! A scan from here: coordinator, store and agent in this process, joined by the same link as over a network.
 
 mod follow;
-mod prepare;
+pub(crate) mod prepare;
 mod result;
 
 pub use follow::Screen;
-pub(crate) use result::Account;
+pub(crate) use follow::{Behind, Counts, Follower, Interrupted, News, Stdout, Subject, UnderWay};
+pub(crate) use result::{Account, wall};
 
 use crate::actors::coordinator::{self, Connect, Coordinator, Submit};
 use crate::cli::{ExitCode, Output, ResumeRequest, ScanRequest, Write};
@@ -17,7 +18,7 @@ use coordinator_core::coordinator::Coordinator as Machine;
 use coordinator_core::resume::Resumed;
 use coordinator_core::store::Store;
 use coordinator_core::store::memory::MemoryStore;
-use follow::Follower;
+use follow::Here;
 use portsweep_agent::actors::agent::Agent;
 use portsweep_agent::actors::link::{Dial, Dialling};
 use portsweep_agent::clock::Clock;
@@ -163,19 +164,26 @@ async fn start(running: Running, screen: Screen) -> anyhow::Result<ExitCode> {
         None => Machine::new(settings),
     };
     let coordinator = Coordinator::new(machine, Clock::Monotonic, store.clone(), answers, told).start();
-    let mut follower = Follower::new(account, output, file, store, coordinator.clone(), screen);
+    let subject = Subject {
+        id: account.id.to_string(),
+        targets: account.plan.len(),
+        kinds: account.kinds.clone(),
+        names: account.names().clone(),
+    };
+    let mut follower = Follower::new(subject, output, file, screen);
     match resumed {
-        Some(resumed) => follower.show_found(&resumed.progress).await?,
+        Some(resumed) => follower.show_found(account.clone(), &store, &resumed.progress).await?,
         None => coordinator.send(Submit(Box::new(record))).await?,
     }
-    let (agent, agent_end) = Agent::start_with(parts.with(Box::new(Embedded(coordinator))));
-    let code = follower.follow(events, agent_end).await;
+    let (agent, agent_end) = Agent::start_with(parts.with(Box::new(Embedded(coordinator.clone()))));
+    let mut here = Here { account, store, coordinator, events, agent_end: Some(agent_end) };
+    let code = follower.follow(&mut here).await;
     drop(agent);
     code
 }
 
 /// Reaches the coordinator of this process.
-struct Embedded(Addr<Coordinator>);
+pub(crate) struct Embedded(pub(crate) Addr<Coordinator>);
 
 impl Dial for Embedded {
     fn dial(&mut self) -> Dialling {

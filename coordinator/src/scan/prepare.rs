@@ -37,14 +37,19 @@ pub(super) struct Prepared {
 }
 
 /// An agent that lacks only its way to the coordinator.
-pub(super) struct AgentParts {
+pub(crate) struct AgentParts {
     identity: Identity,
     scope: Arc<Scope>,
     probers: Vec<(ProbeKind, Prober)>,
 }
 
 impl AgentParts {
-    pub(super) fn with(self, dial: Box<dyn Dial>) -> Parts {
+    /// The instance that it will be.
+    pub(crate) fn instance(&self) -> InstanceId {
+        self.identity.instance
+    }
+
+    pub(crate) fn with(self, dial: Box<dyn Dial>) -> Parts {
         let Self { identity, scope, probers } = self;
         Parts { identity, scope, clock: Clock::Boottime, dial, probers, jitter: random_or_zero }
     }
@@ -53,31 +58,7 @@ impl AgentParts {
 impl Prepared {
     /// Asks this machine what it can, and says on stderr what would make it better.
     pub(super) fn new(request: &ScanRequest, stored: &StoredRequest) -> anyhow::Result<Self> {
-        let addresses = RankedRanges::try_from(request.targets())?;
-        let slots = Slots::new(request.ping(), request.ports().clone());
-        let slots = if request.discover() { slots.in_stages() } else { slots };
-        let seed = match request.seed() {
-            Some(seed) => seed,
-            None => random()? & crate::report::facts::SEED_MAX,
-        };
-        let plan = Plan::new(addresses, slots, seed)?;
-        let timeout = request.timeout().unwrap_or(TIMEOUT);
-        let window = window(request.window(), descriptors());
-        let options = ProbeOptions {
-            adaptive: request.timeout().is_none(),
-            per_host_rate: request.per_host_rate(),
-            ..ProbeOptions::new(u32::try_from(timeout.as_millis())?.max(1), window)
-        };
-        let record = ScanRecord {
-            id: ScanId::from_bytes(*uuid::Uuid::now_v7().as_bytes()),
-            plan: PlanParts::from(&plan),
-            options,
-            rate: request.rate(),
-            tries: request.passes(),
-            weight: coordinator_core::store::WEIGHT,
-            status: ScanStatus::Running,
-            request: stored.to_text()?,
-        };
+        let (plan, record) = record(request, stored)?;
         Self::of(plan, record, &AddressSet::new())
     }
 
@@ -97,6 +78,36 @@ impl Prepared {
     }
 }
 
+/// The plan of a scan, and the scan as it is stored, with a new id.
+pub(crate) fn record(request: &ScanRequest, stored: &StoredRequest) -> anyhow::Result<(Plan, ScanRecord)> {
+    let addresses = RankedRanges::try_from(request.targets())?;
+    let slots = Slots::new(request.ping(), request.ports().clone());
+    let slots = if request.discover() { slots.in_stages() } else { slots };
+    let seed = match request.seed() {
+        Some(seed) => seed,
+        None => random()? & crate::report::facts::SEED_MAX,
+    };
+    let plan = Plan::new(addresses, slots, seed)?;
+    let timeout = request.timeout().unwrap_or(TIMEOUT);
+    let window = window(request.window(), descriptors());
+    let options = ProbeOptions {
+        adaptive: request.timeout().is_none(),
+        per_host_rate: request.per_host_rate(),
+        ..ProbeOptions::new(u32::try_from(timeout.as_millis())?.max(1), window)
+    };
+    let record = ScanRecord {
+        id: ScanId::from_bytes(*uuid::Uuid::now_v7().as_bytes()),
+        plan: PlanParts::from(&plan),
+        options,
+        rate: request.rate(),
+        tries: request.passes(),
+        weight: coordinator_core::store::WEIGHT,
+        status: ScanStatus::Running,
+        request: stored.to_text()?,
+    };
+    Ok((plan, record))
+}
+
 /// What this process may have open.
 fn descriptors() -> Descriptors {
     let descriptors = Descriptors::raise().or_else(|error| {
@@ -113,7 +124,8 @@ fn window(asked: Option<u32>, descriptors: Descriptors) -> u32 {
     asked.map_or(possible, |asked| asked.min(possible)).max(1)
 }
 
-fn agent(ping: bool, scope: Scope, window_asked: u32) -> anyhow::Result<AgentParts> {
+/// An agent of this process, with at most `window_asked` probes in flight. Says on stderr what would make it better.
+pub(crate) fn agent(ping: bool, scope: Scope, window_asked: u32) -> anyhow::Result<AgentParts> {
     let descriptors = descriptors();
     if descriptors.are_few() {
         Lack::Descriptors.tell();

@@ -173,7 +173,7 @@ fn shown(status: ScanStatus) -> Status {
 }
 
 /// What time it is, for people.
-pub(super) fn wall() -> Timestamp {
+pub(crate) fn wall() -> Timestamp {
     Timestamp::try_from(Clock::wall()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 

@@ -57,6 +57,9 @@ pub enum StateError {
     /// A process runs it.
     #[error("scan {0} is being run by another portsweep: stop that first")]
     Live(ScanId),
+    /// A coordinator has it.
+    #[error("another portsweep serve uses {0:?}: stop it, or name another with --state DIR")]
+    Serving(PathBuf),
     /// A process died before it had begun.
     #[error("scan {0} never began: `portsweep scans rm {0}` removes it")]
     Empty(ScanId),

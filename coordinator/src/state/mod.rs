@@ -15,7 +15,7 @@ pub use error::StateError;
 pub use kept::{Kept, Seen};
 pub use stored::{Ask, StoredRequest};
 
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{OpenError, SqliteStore};
 use coordinator_core::store::ScanStatus;
 use protocol::id::ScanId;
 use std::fs::{self, DirBuilder};
@@ -87,6 +87,21 @@ impl State {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&scans).map_err(unusable)?;
         SqliteStore::create(&self.path(id))
             .map_err(|source| StateError::Create { path: self.directory.clone(), source })
+    }
+
+    /// The database of this machine's coordinator, and becomes its writer. Makes what is missing.
+    ///
+    /// # Errors
+    /// [`StateError::Serving`] while another process is its writer, or if it cannot be made or opened.
+    pub fn coordinator(&self) -> Result<SqliteStore, StateError> {
+        let unusable = |why| StateError::Unusable { path: self.directory.clone(), why };
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.directory).map_err(unusable)?;
+        let path = self.directory.join("coordinator.db");
+        let opened = if path.exists() { SqliteStore::open(&path) } else { SqliteStore::create(&path) };
+        match opened {
+            Err(OpenError::Locked { .. }) => Err(StateError::Serving(self.directory.clone())),
+            opened => Ok(opened?),
+        }
     }
 
     /// The scans that are kept, newest first.

@@ -42,6 +42,7 @@ impl World {
                 Output::Store(id, request) => self.ask_disk(id, request),
                 Output::Send(session, message) => self.coordinator_sends(session, *message),
                 Output::Close(session) => self.close(session, true),
+                Output::Event(Event::Created { .. }) => {}
                 Output::Event(Event::Committed { progress, .. }) => self.note(progress.settled()),
                 Output::Event(Event::Changed { .. } | Event::Control { .. }) => {}
                 Output::Event(Event::Finished { status, .. }) => {

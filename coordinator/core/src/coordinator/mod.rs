@@ -75,6 +75,11 @@ pub enum Output {
 /// What became known of a scan, and is durable.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// A scan is stored, and goes on whatever becomes of this process.
+    Created {
+        /// The scan.
+        scan: ScanId,
+    },
     /// A report was taken.
     Committed {
         /// The scan.
@@ -299,7 +304,10 @@ impl Coordinator {
                 self.leases.retain(|_, lease| lease.scan != scan);
                 self.outputs.push_back(Output::Event(Event::Finished { scan, status }));
             }
-            (Pending::Create { scan }, StoreReply::Done) => self.created(scan),
+            (Pending::Create { scan }, StoreReply::Done) => {
+                self.created(scan);
+                self.outputs.push_back(Output::Event(Event::Created { scan }));
+            }
             (Pending::Control { scan, ask, state }, StoreReply::Done) => self.changed(now, scan, ask, *state),
             (Pending::Nothing, StoreReply::Done) => {}
             (pending, reply) => debug_assert!(false, "the store answered {pending:?} with {reply:?}"),

@@ -55,7 +55,7 @@ impl Screen {
     }
 
     /// A line on stderr, for a person.
-    pub(super) fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         self.past(|| anstream::eprintln!("portsweep: {line}"));
     }
 }

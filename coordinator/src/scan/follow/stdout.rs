@@ -10,7 +10,7 @@ use coordinator_core::coordinator::{Found, Sign};
 use protocol::port::service_name;
 use protocol::probe::{ProbeKind, Slot};
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::net::IpAddr;
 
 /// Rows are some hundred bytes: a system call for hundreds of them.
@@ -33,7 +33,7 @@ enum Form {
 
 /// Standard output, as long as somebody reads it.
 #[derive(Debug, Default)]
-pub(super) struct Stdout {
+pub(crate) struct Stdout {
     form: Form,
     kinds: Vec<ProbeKind>,
     names: BTreeMap<IpAddr, Vec<String>>,
@@ -116,6 +116,39 @@ impl Stdout {
         };
         let written = written.and_then(|()| out.flush());
         // What is left in the buffer cannot be written either.
+        drop(out.into_parts());
+        self.ended_by(written)
+    }
+
+    /// What is asked of a coordinator for the end: the query of its results. `None` where nothing comes at the end.
+    pub(crate) fn wanted(&self) -> Option<String> {
+        match &self.form {
+            Form::Table { view: View { open_only, by_port }, .. } => {
+                let by = if *by_port { "port" } else { "host" };
+                Some(format!("format=table&open={open_only}&by={by}"))
+            }
+            Form::Jsonl(jsonl) => Some(format!("format=jsonl&open={}", jsonl.open_only())),
+            Form::Json => Some("format=json".to_owned()),
+            Form::Lines | Form::Nothing => None,
+        }
+    }
+
+    /// As [`finish`](Self::finish), from what a coordinator sent that was asked for what is [`wanted`](Self::wanted).
+    ///
+    /// # Errors
+    /// If it cannot be written or read.
+    pub(crate) fn finish_from(&mut self, sent: &mut dyn BufRead) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, anstream::stdout().lock());
+        let written = match &mut self.form {
+            Form::Table { live, .. } => {
+                let spaced = if *live { writeln!(out) } else { Ok(()) };
+                spaced.and_then(|()| io::copy(sent, &mut out).map(|_| ()))
+            }
+            Form::Json => io::copy(sent, &mut out).map(|_| ()),
+            Form::Jsonl(jsonl) => jsonl.finish_from(&mut out, sent),
+            Form::Lines | Form::Nothing => Ok(()),
+        };
+        let written = written.and_then(|()| out.flush());
         drop(out.into_parts());
         self.ended_by(written)
     }

@@ -9,17 +9,17 @@ const AVERAGED_OVER_S: f64 = 5.0;
 
 /// How far a scan is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// How many targets it has.
-    pub(super) targets: u64,
+    pub(crate) targets: u64,
     /// How many of these are ports of hosts that may turn out to be down: then they are none.
-    pub(super) undiscovered: u64,
+    pub(crate) undiscovered: u64,
     /// How many of them have an outcome, `not-probed` included.
-    pub(super) settled: u64,
+    pub(crate) settled: u64,
     /// Open ports, or live hosts where only `ping` is asked.
-    pub(super) found: u64,
+    pub(crate) found: u64,
     /// How many were not probed, so far.
-    pub(super) not_probed: u64,
+    pub(crate) not_probed: u64,
 }
 
 /// Keeps the counts and how fast they rise.

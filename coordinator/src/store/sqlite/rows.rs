@@ -221,7 +221,7 @@ pub(super) fn rewrite(connection: &Connection, known: &Known, cohort: u64) -> Re
     all.extend(new.iter().cloned());
     let Some(packed) = block::pack(&cohort_of(known, cohort)?, &all) else { return Ok(()) };
     let taken = |chunk: &ChunkRecord| chunk.chunk.len() + chunk.covers.len() + 5 * chunk.findings.len() + ROW_BYTES;
-    if !is_second && packed.len() + ROW_BYTES + EPOCH_BYTES * new.len() >= new.iter().map(taken).sum() {
+    if !is_second && packed.len() + ROW_BYTES + EPOCH_BYTES * new.len() >= new.iter().map(taken).sum::<usize>() {
         return Ok(());
     }
     let cohort = signed(cohort);

@@ -1,0 +1,104 @@
+//! Who may ask: looked at before any request is carried out.
+//!
+//! A request is admitted if all hold; the first that does not is the answer:
+//! 1. it has one `Host`, and that names this coordinator (a page of another name that resolves to here is no page of ours);
+//! 2. its `Origin`, if it has one, is this coordinator's page, and `Sec-Fetch-Site`, if it is there, says so too;
+//! 3. it is for what is open to all, or shows a token or a session;
+//! 4. whoever only may look asks for nothing that changes something.
+
+use super::Serving;
+use super::problem::Problem;
+use crate::serve::access::{Admit, Role, Secret};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use actix_web::middleware::Next;
+use actix_web::{Error, web};
+
+/// The session's cookie.
+pub const COOKIE: &str = "portsweep";
+/// What needs no token: whether it is alive, and the door.
+const OPEN: [&str; 3] = ["/", "/healthz", "/readyz"];
+
+/// The middleware.
+///
+/// # Errors
+/// Never: what is refused is answered.
+pub async fn guard(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    match admit(&request).await {
+        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        Err(problem) => Ok(request.into_response(problem.response())),
+    }
+}
+
+async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
+    let Some(serving) = request.app_data::<web::Data<Serving>>() else {
+        return Err(Problem::unavailable("it is not ready yet"));
+    };
+    let headers = request.headers();
+    let host = one(headers, &HOST)?.ok_or_else(|| Problem::bad("a request has one Host"))?.to_ascii_lowercase();
+    if !serving.hosts.contains(&host) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "the Host is not this coordinator's: use --allowed-host for another",
+        ));
+    }
+    same_origin(headers, &host)?;
+    if OPEN.contains(&request.path()) {
+        return Ok(());
+    }
+    let role = match secret(request, headers)? {
+        Some(secret) => {
+            let asked = serving.access.send(Admit(secret)).await;
+            asked.map_err(|_| Problem::unavailable("the coordinator is about to end"))?
+        }
+        None => None,
+    };
+    let changes = !request.method().is_safe();
+    match role {
+        None => Err(Problem::new(StatusCode::UNAUTHORIZED, "show a token: Authorization: Bearer TOKEN")),
+        Some(Role::Viewer) if changes => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "this token may look, and change nothing"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The one value of a header; `None` if there is none.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            let text = value.to_str().ok();
+            text.map(Some).ok_or_else(|| Problem::bad(format!("the header {name} is no text")))
+        }
+        (Some(_), Some(_)) => Err(Problem::bad(format!("a request has one {name}"))),
+    }
+}
+
+fn same_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
+    let foreign = || Problem::new(StatusCode::FORBIDDEN, "another site's page may not ask this coordinator");
+    if let Some(origin) = one(headers, &ORIGIN)? {
+        let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
+            return Err(foreign());
+        }
+    }
+    match one(headers, &HeaderName::from_static("sec-fetch-site"))? {
+        None | Some("same-origin" | "none") => Ok(()),
+        Some(_) => Err(foreign()),
+    }
+}
+
+fn secret(request: &ServiceRequest, headers: &HeaderMap) -> Result<Option<Secret>, Problem> {
+    if let Some(shown) = one(headers, &AUTHORIZATION)? {
+        let token = shown.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        return Ok(token.map(|(_, token)| Secret::Bearer(token.trim().to_owned())));
+    }
+    Ok(request.cookie(COOKIE).map(|cookie| Secret::Session(cookie.value().to_owned())))
+}

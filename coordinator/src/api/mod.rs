@@ -1,0 +1,130 @@
+//! The API, `/api/v1`: JSON over HTTP. Reads are GET, changes POST, PATCH and DELETE; errors are `application/problem+json`.
+//!
+//! Handlers only carry what is asked to the coordinator's actor, the store's thread or `Access`, and the answer back. [`guard`] looks at every
+//! request first, [`ask`] reads queries and bodies, [`shape`] is what is shown.
+
+pub mod ask;
+mod door;
+mod events;
+pub mod guard;
+pub mod problem;
+mod results;
+mod scans;
+pub mod shape;
+mod tokens;
+
+use crate::actors::coordinator::Coordinator;
+use crate::cli::ServeRequest;
+use crate::serve::access::Access;
+use crate::serve::feed::Feed;
+use crate::store::thread::StoreHandle;
+use actix::Addr;
+use actix_web::dev::Server;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName};
+use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
+use actix_web::{App, HttpServer, web};
+use problem::Problem;
+use protocol::range_set::AddressSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How many connections are open at once: people, their pages, and scripts.
+const CONNECTIONS_MAX: usize = 512;
+/// A request's head that takes longer is given up.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long requests may take to end when the process does, in seconds.
+const SHUTDOWN_S: u64 = 5;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct Serving {
+    /// Runs the scans.
+    pub coordinator: Addr<Coordinator>,
+    /// What is stored.
+    pub store: StoreHandle,
+    /// What is known of scans, and became known.
+    pub feed: Arc<watch::Sender<Feed>>,
+    /// Who may ask.
+    pub access: Addr<Access>,
+    /// What no scan probes.
+    pub exclude: Arc<AddressSet>,
+    /// The values of `Host` that name this coordinator, in lower case.
+    pub hosts: Arc<Vec<String>>,
+}
+
+/// The values of `Host` under which a coordinator is asked for.
+#[must_use]
+pub fn hosts(request: &ServeRequest) -> Vec<String> {
+    let port = request.listen.port();
+    let loopback = ["127.0.0.1", "localhost", "[::1]"].map(|name| format!("{name}:{port}"));
+    let mut hosts: Vec<_> = loopback.into_iter().chain([request.listen.to_string()]).collect();
+    hosts.extend(request.allowed_hosts.iter().flat_map(|name| [name.clone(), format!("{name}:{port}")]));
+    hosts
+}
+
+/// Begins to listen, and gives the server to be run and the address.
+///
+/// # Errors
+/// If it cannot listen there.
+pub fn start(listen: SocketAddr, serving: Serving) -> io::Result<(Server, SocketAddr)> {
+    let data = web::Data::new(serving);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(data.clone())
+            .app_data(web::PayloadConfig::new(ask::BODY_BYTES_MAX))
+            .configure(routes)
+            .wrap(from_fn(guard::guard))
+            .wrap(Compress::default())
+            .wrap(headers())
+    })
+    .workers(1)
+    .max_connections(CONNECTIONS_MAX)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(SHUTDOWN_S)
+    .disable_signals()
+    .bind(listen)?;
+    let bound = server.addrs().first().copied().unwrap_or(listen);
+    Ok((server.run(), bound))
+}
+
+fn headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add((header::X_FRAME_OPTIONS, "DENY"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
+        .add((header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+        .add((HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
+}
+
+fn routes(config: &mut web::ServiceConfig) {
+    let scan = web::scope("/scans/{id}")
+        .service(web::resource("").get(scans::show).default_service(web::to(not_this_way)))
+        .service(web::resource("/cancel").post(scans::cancel).default_service(web::to(not_this_way)))
+        .service(web::resource("/findings").get(results::findings).default_service(web::to(not_this_way)))
+        .service(web::resource("/results").get(results::results).default_service(web::to(not_this_way)));
+    let api = web::scope("/api/v1")
+        .service(web::resource("/scans").get(scans::list).post(scans::submit).default_service(web::to(not_this_way)))
+        .service(scan)
+        .service(web::resource("/events").get(events::events).default_service(web::to(not_this_way)))
+        .service(web::resource("/tokens").get(tokens::list).post(tokens::make).default_service(web::to(not_this_way)))
+        .service(web::resource("/tokens/{id}").delete(tokens::revoke).default_service(web::to(not_this_way)));
+    config
+        .service(web::resource("/").get(door::door).default_service(web::to(not_this_way)))
+        .service(web::resource("/healthz").get(door::healthz).default_service(web::to(not_this_way)))
+        .service(web::resource("/readyz").get(door::readyz).default_service(web::to(not_this_way)))
+        .service(api)
+        .default_service(web::to(nothing_here));
+}
+
+async fn nothing_here() -> Result<actix_web::HttpResponse, Problem> {
+    Err(Problem::missing("there is nothing here: /api/v1/openapi.json says what is where"))
+}
+
+async fn not_this_way() -> Result<actix_web::HttpResponse, Problem> {
+    let detail = "this is not asked for with that method: reads are GET, changes POST, PATCH and DELETE";
+    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail))
+}

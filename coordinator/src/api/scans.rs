@@ -1,0 +1,149 @@
+//! Scans: submitted, listed, shown, ended.
+
+use super::ask::{self, Query};
+use super::problem::Problem;
+use super::shape::{Scan, Scans, Submitted};
+use super::{Serving, problem};
+use crate::actors::coordinator::{Interrupt, Submit};
+use crate::cli::{CliError, ScanRequest, ScanSpec, SystemNames, spec};
+use crate::scan::{prepare, wall};
+use crate::state::StoredRequest;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+use protocol::id::ScanId;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// How long a scan may take to be stored: a disk that is slower is as good as none.
+const STORED_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many scans run at once at most: each has its open cohorts in memory.
+const RUNNING_MAX: usize = 256;
+
+/// A scan, as it is submitted: a document, or a command line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Wanted {
+    /// `{"command": "portsweep -p 22 192.0.2.0/24"}`: it may hold only what shapes the plan.
+    Command(Command),
+    /// What is to be scanned.
+    Spec(Box<ScanSpec>),
+}
+
+/// A command line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// As it would be typed, with quotes as a shell has them.
+    pub command: String,
+}
+
+impl Wanted {
+    /// The scan that is meant. Looks names up: it blocks.
+    fn request(&self, serving: &Serving) -> Result<ScanRequest, CliError> {
+        match self {
+            Self::Command(Command { command }) => spec::of_command(command, &serving.exclude, &SystemNames),
+            Self::Spec(spec) => spec.request(&serving.exclude, &SystemNames),
+        }
+    }
+}
+
+/// Reads what is wanted, so that an error names the member that is wrong: `untagged` would only say that nothing fits.
+fn wanted(request: &HttpRequest, body: Result<Bytes, actix_web::Error>) -> Result<Wanted, Problem> {
+    let body = body.map(|body| (is_command(&body), body));
+    match body {
+        Ok((true, body)) => ask::json(request, Ok(body)).map(Wanted::Command),
+        Ok((false, body)) => ask::json(request, Ok(body)).map(|spec| Wanted::Spec(Box::new(spec))),
+        Err(error) => ask::json(request, Err(error)).map(Wanted::Command),
+    }
+}
+
+/// Whether a body is an object with a command and no targets.
+fn is_command(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Members {
+        command: Option<serde::de::IgnoredAny>,
+        targets: Option<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<Members>(body).is_ok_and(|members| members.command.is_some() && members.targets.is_none())
+}
+
+/// `POST /scans`
+pub async fn submit(
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+    body: Result<Bytes, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
+    let wanted = wanted(&request, body)?;
+    let running = serving.feed.borrow().scans().filter(|scan| !scan.is_over()).count();
+    if running >= RUNNING_MAX {
+        return Err(Problem::conflict(format!("{RUNNING_MAX} scans are running: wait for one to end, or cancel one")));
+    }
+    let serving_there = serving.clone();
+    let planned = web::block(move || {
+        let request = wanted.request(&serving_there).map_err(|error| Problem::bad(error.to_string()))?;
+        let stored = StoredRequest::new(&request, wall(), None);
+        let (_, record) = prepare::record(&request, &stored).map_err(|error| Problem::bad(format!("{error:#}")))?;
+        let shown = Scan::new(&record, &stored, None).ok_or_else(|| Problem::bad("the plan cannot be made"))?;
+        Ok((record, shown, request.notices().to_vec()))
+    });
+    let (record, shown, notices) = planned.await.map_err(|error| Problem::failed(&error))??;
+    let id = record.id;
+    let event = serving.feed.borrow().last().to_string();
+    let mut stored = serving.feed.subscribe();
+    serving.feed.send_modify(|feed| feed.expect(shown));
+    let sent = serving.coordinator.send(Submit(Box::new(record))).await;
+    sent.map_err(|_| Problem::unavailable("the coordinator is about to end"))?;
+    let is_known = stored.wait_for(|feed| feed.scan(id).is_some() || feed.failure.is_some());
+    let scan = match tokio::time::timeout(STORED_TIMEOUT, is_known).await {
+        Ok(Ok(feed)) => feed.scan(id).cloned(),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let scan = scan.ok_or_else(|| Problem::unavailable("the scan cannot be stored"))?;
+    let location = format!("/api/v1/scans/{id}");
+    Ok(HttpResponse::Created().insert_header(("location", location)).json(Submitted { scan, notices, event }))
+}
+
+/// `GET /scans`
+pub async fn list(request: HttpRequest, serving: web::Data<Serving>) -> Result<web::Json<Scans>, Problem> {
+    let query = Query::of(&request, &["status"])?;
+    let states = ["running", "paused", "partial", "interrupted", "done", "cancelled"].map(|status| (status, status));
+    let status = query.one_of("status", &states)?;
+    let feed = serving.feed.borrow();
+    let scans = feed.scans().rev().filter(|scan| status.is_none_or(|status| scan.status == status));
+    Ok(web::Json(Scans { scans: scans.cloned().collect() }))
+}
+
+/// `GET /scans/{id}`
+pub async fn show(
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+    id: web::Path<String>,
+) -> Result<web::Json<Scan>, Problem> {
+    Query::of(&request, &[])?;
+    let id = ask::scan_id(&id)?;
+    known(&serving, id).map(web::Json)
+}
+
+/// `POST /scans/{id}/cancel`
+pub async fn cancel(
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, problem::Problem> {
+    Query::of(&request, &[])?;
+    let id = ask::scan_id(&id)?;
+    let scan = known(&serving, id)?;
+    if scan.is_over() {
+        return Err(Problem::conflict(format!("scan {id} is {} already", scan.status)));
+    }
+    let sent = serving.coordinator.send(Interrupt(id)).await;
+    sent.map_err(|_| Problem::unavailable("the coordinator is about to end"))?;
+    Ok(HttpResponse::Accepted().json(scan))
+}
+
+/// A scan that there is.
+pub fn known(serving: &Serving, id: ScanId) -> Result<Scan, Problem> {
+    serving.feed.borrow().scan(id).cloned().ok_or_else(|| ask::no_scan(&id.to_string()))
+}

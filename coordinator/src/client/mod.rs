@@ -1,0 +1,67 @@
+//! The command line as a client of a coordinator's API, and nothing else.
+
+mod connection;
+pub mod follow;
+mod stream;
+
+pub use connection::{Client, ClientError};
+
+use crate::api::shape::Submitted;
+use crate::cli::{At, ExitCode, RemoteRequest, Write};
+use crate::report::file::ResultFile;
+use crate::scan::Screen;
+use actix::System;
+use hyper::Method;
+use serde::de::IgnoredAny;
+
+/// Has a coordinator run a scan, and follows it with its output; errors are told on stderr in one line.
+#[must_use]
+pub fn scan(request: &RemoteRequest, screen: &Screen) -> ExitCode {
+    System::new().block_on(submit(request, screen.clone())).unwrap_or_else(|(code, error)| {
+        anstream::eprintln!("portsweep: {error:#}");
+        code
+    })
+}
+
+/// Asks whether a coordinator takes scans; says why not on stderr.
+#[must_use]
+pub fn health(at: &At) -> ExitCode {
+    let asked = System::new().block_on(Client::new(at).json::<IgnoredAny>(Method::GET, "/readyz", None));
+    match asked {
+        Ok(_) => ExitCode::Done,
+        Err(error) => {
+            anstream::eprintln!("portsweep: {:#}", anyhow::Error::from(error));
+            ExitCode::Failed
+        }
+    }
+}
+
+/// An error with the exit code that it leads to.
+type Failed = (ExitCode, anyhow::Error);
+
+fn failed(error: impl Into<anyhow::Error>) -> Failed {
+    (ExitCode::Failed, error.into())
+}
+
+async fn submit(request: &RemoteRequest, screen: Screen) -> Result<ExitCode, Failed> {
+    let file = match &request.output.write {
+        Some(Write::File(path)) => Some(ResultFile::check(path).map_err(|error| (ExitCode::Usage, error.into()))?),
+        Some(Write::Stdout) | None => None,
+    };
+    let client = Client::new(&request.at);
+    let body = serde_json::to_vec(&request.spec).map_err(failed)?;
+    let submitted: Submitted = client
+        .json(Method::POST, "/api/v1/scans", Some(body))
+        .await
+        .map_err(|error| (error.exit(), anyhow::Error::from(error)))?;
+    for notice in &submitted.notices {
+        anstream::eprintln!("portsweep: {notice}");
+    }
+    if request.detach {
+        anstream::println!("{}", submitted.scan.id);
+        return Ok(ExitCode::Done);
+    }
+    follow::follow(client, submitted.scan, Some(submitted.event), request.output.clone(), file, screen)
+        .await
+        .map_err(failed)
+}

@@ -1,0 +1,208 @@
+//! The feed: what became known of scans, for whoever follows them. One writer, any number of readers.
+//!
+//! The newest state of every scan is kept, and a ring of the last events, bounded in number and bytes. A reader asks for what came after
+//! the last event that it saw; if the ring no longer holds that, or another process gave it, the reader gets the state of the moment
+//! instead: it is skipped ahead, and never holds anybody up.
+
+use crate::api::shape::{Finding, Progress, Scan};
+use crate::scan::wall;
+use coordinator_core::coordinator::Event;
+use jiff::Timestamp;
+use protocol::id::ScanId;
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// How many events are kept, and how many bytes of them: some minutes of a fast scan.
+const EVENTS_MAX: usize = 4_096;
+const BYTES_MAX: usize = 8 << 20;
+
+/// Names an event: which process gave it, and its place there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventId {
+    run: u64,
+    number: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.run, self.number)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (run, number) = text.split_once('-').ok_or(())?;
+        if run.len() != 16 || number.starts_with('+') {
+            return Err(());
+        }
+        Ok(Self { run: u64::from_str_radix(run, 16).map_err(|_| ())?, number: number.parse().map_err(|_| ())? })
+    }
+}
+
+/// Something that became known.
+#[derive(Debug)]
+pub struct Entry {
+    number: u64,
+    /// The scan that it is of.
+    pub scan: ScanId,
+    /// What it is: `progress`, `findings` or `scan`.
+    pub kind: &'static str,
+    /// It, as JSON.
+    pub data: String,
+}
+
+/// What a reader is given.
+pub enum Since {
+    /// What came after what it saw, oldest first, and the last event's id.
+    Events(Vec<Arc<Entry>>, EventId),
+    /// What it saw is too long ago, or unknown: the state now, and the last event's id.
+    Snapshot(Vec<Scan>, EventId),
+}
+
+/// The state of the moment, and what led to it.
+#[derive(Debug)]
+pub struct Feed {
+    run: u64,
+    last: u64,
+    ring: VecDeque<Arc<Entry>>,
+    ring_bytes: usize,
+    scans: BTreeMap<ScanId, Scan>,
+    /// Submitted, and not known to be stored.
+    expected: BTreeMap<ScanId, Scan>,
+    /// The process ends: streams end too.
+    pub closing: bool,
+    /// Why nothing goes on any more.
+    pub failure: Option<String>,
+}
+
+impl Feed {
+    /// Of the scans that are stored. `run` tells this process's events from those of others.
+    #[must_use]
+    pub fn new(run: u64, scans: impl IntoIterator<Item = Scan>) -> Self {
+        Self {
+            run,
+            last: 0,
+            ring: VecDeque::new(),
+            ring_bytes: 0,
+            scans: scans.into_iter().map(|scan| (scan.key(), scan)).collect(),
+            expected: BTreeMap::new(),
+            closing: false,
+            failure: None,
+        }
+    }
+
+    /// The scans, by id.
+    pub fn scans(&self) -> impl DoubleEndedIterator<Item = &Scan> {
+        self.scans.values()
+    }
+
+    /// A scan.
+    #[must_use]
+    pub fn scan(&self, id: ScanId) -> Option<&Scan> {
+        self.scans.get(&id)
+    }
+
+    /// The newest event.
+    #[must_use]
+    pub const fn last(&self) -> EventId {
+        EventId { run: self.run, number: self.last }
+    }
+
+    /// What came after `seen`; of one scan, or of all.
+    #[must_use]
+    pub fn since(&self, seen: Option<EventId>, of: Option<ScanId>) -> Since {
+        let fits = |id: ScanId| of.is_none_or(|of| of == id);
+        let first = self.ring.front().map_or(self.last + 1, |entry| entry.number);
+        match seen {
+            Some(seen) if seen.run == self.run && seen.number <= self.last && seen.number + 1 >= first => {
+                let after = self
+                    .ring
+                    .range(usize::try_from(seen.number + 1 - first).unwrap_or(usize::MAX).min(self.ring.len())..);
+                Since::Events(after.filter(|entry| fits(entry.scan)).cloned().collect(), self.last())
+            }
+            _ => Since::Snapshot(self.scans().filter(|scan| fits(scan.key())).cloned().collect(), self.last()),
+        }
+    }
+
+    /// A scan is about to be submitted: it is shown once it is stored.
+    pub fn expect(&mut self, scan: Scan) {
+        self.expected.insert(scan.key(), scan);
+    }
+
+    /// Takes in what the coordinator told.
+    pub fn told(&mut self, event: &Event) {
+        match event {
+            Event::Created { scan } => {
+                if let Some(shown) = self.expected.remove(scan) {
+                    self.push(*scan, "scan", &shown);
+                    self.scans.insert(*scan, shown);
+                }
+            }
+            Event::Committed { scan, findings, signs, progress, loss } => {
+                if !(findings.is_empty() && signs.is_empty()) {
+                    let signs = signs.iter().map(Finding::of_sign);
+                    let findings = findings.iter().map(Finding::new).chain(signs).collect();
+                    self.push(*scan, "findings", &Findings { scan: scan.to_string(), findings });
+                }
+                let progress = Progress::new(progress, *loss);
+                self.push(*scan, "progress", &Progressed { scan: scan.to_string(), progress: &progress });
+                if let Some(shown) = self.scans.get_mut(scan) {
+                    shown.progress = Some(progress);
+                }
+            }
+            Event::Changed { .. } | Event::Control { .. } => {}
+            Event::Finished { scan, status } => self.changed(*scan, |shown| {
+                shown.status = status.as_str().to_owned();
+                shown.finished = Some(wall());
+            }),
+        }
+    }
+
+    fn changed(&mut self, id: ScanId, change: impl FnOnce(&mut Scan)) {
+        let Some(shown) = self.scans.get_mut(&id) else { return };
+        change(shown);
+        let shown = shown.clone();
+        self.push(id, "scan", &shown);
+    }
+
+    fn push(&mut self, scan: ScanId, kind: &'static str, data: &impl Serialize) {
+        // What is told is made of strings and numbers: it can be written.
+        let Ok(data) = serde_json::to_string(data) else { return };
+        self.last += 1;
+        self.ring_bytes += data.len();
+        self.ring.push_back(Arc::new(Entry { number: self.last, scan, kind, data }));
+        while self.ring.len() > EVENTS_MAX || (self.ring_bytes > BYTES_MAX && self.ring.len() > 1) {
+            let oldest = self.ring.pop_front();
+            self.ring_bytes -= oldest.map_or(0, |entry| entry.data.len());
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Findings {
+    scan: String,
+    findings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct Progressed<'a> {
+    scan: String,
+    #[serde(flatten)]
+    progress: &'a Progress,
+}
+
+impl Entry {
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self, feed_run: EventId) -> EventId {
+        EventId { run: feed_run.run, number: self.number }
+    }
+}
+
+/// When a scan that is stored as finished ended, as far as it is known.
+pub type Ended = BTreeMap<ScanId, Timestamp>;

@@ -1,0 +1,214 @@
+//! `portsweep serve`: a coordinator for many scans, with an agent of its own, page and API.
+//!
+//! All scans are in `STATE/coordinator.db`, under its lock. Those that were running go on by themselves when it starts again. Rights of the
+//! former process's own agent ended with it, so its leases are taken back at once; those of other agents are waited for.
+
+pub mod access;
+pub mod feed;
+
+use crate::actors::coordinator::{self, Coordinator, Told};
+use crate::api::shape::{Progress, Scan};
+use crate::api::{self, Serving};
+use crate::cli::{ExitCode, ServeRequest};
+use crate::scan::prepare::{self, AgentParts};
+use crate::scan::{Embedded, wall};
+use crate::state::StoredRequest;
+use crate::store::sqlite::SqliteStore;
+use crate::store::thread;
+use access::Access;
+use actix::prelude::*;
+use anyhow::Context as _;
+use coordinator_core::coordinator::{Coordinator as Machine, Event};
+use coordinator_core::resume::Resumed;
+use coordinator_core::settings::Settings;
+use coordinator_core::store::{ScanStatus, Store, StoreError};
+use feed::Feed;
+use portsweep_agent::actors::agent::{Agent, AgentEnd, Drain};
+use portsweep_agent::clock::Clock;
+use portsweep_agent::queue::{self, Reader};
+use portsweep_agent::scope::Scope;
+use protocol::id::InstanceId;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// The longest try that a scan may ask for: the margin of rights is made for it.
+const TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// How long the agent of this process may take to report what it has when the process is told to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Which instance the agent of the last process was.
+const EMBEDDED: &str = "embedded-agent";
+
+/// Runs a coordinator until it is told to end; errors are told on stderr in one line.
+#[must_use]
+pub fn run(request: &ServeRequest) -> ExitCode {
+    match prepare(request) {
+        Ok(prepared) => System::new().block_on(serve(request, prepared)).unwrap_or_else(|error| {
+            anstream::eprintln!("portsweep: {error:#}");
+            ExitCode::Failed
+        }),
+        Err(error) => {
+            anstream::eprintln!("portsweep: {error:#}");
+            ExitCode::Failed
+        }
+    }
+}
+
+/// What is there before anything runs.
+struct Prepared {
+    store: SqliteStore,
+    running: Vec<Resumed>,
+    scans: Vec<Scan>,
+    agent: AgentParts,
+    access: Access,
+    key: String,
+}
+
+fn prepare(request: &ServeRequest) -> anyhow::Result<Prepared> {
+    let directory = request.state.directory();
+    let mut store = request.state.coordinator()?;
+    take_back(&mut store, directory)?;
+    let key = access::secret()?;
+    let access = Access::new(directory, &key, wall)?;
+    let ended = access.ended()?;
+    let (mut running, mut scans) = (Vec::new(), Vec::new());
+    for record in store.scans()? {
+        let stored = StoredRequest::read(&record)?;
+        let Some(mut shown) = Scan::new(&record, &stored, ended.get(&record.id).copied()) else {
+            tracing::warn!(id = %record.id, "a stored scan is passed over: its plan cannot be read");
+            continue;
+        };
+        if record.status == ScanStatus::Running {
+            let resumed = Resumed::load(&store, record.id)?;
+            shown.progress = Some(Progress::new(&resumed.progress, resumed.loss.estimate()));
+            running.push(resumed);
+        }
+        scans.push(shown);
+    }
+    let scope = Scope::listed(request.allow.iter().copied(), &[]).except(request.exclude.clone());
+    let agent = prepare::agent(true, scope, u32::MAX)?;
+    // Before it can have a lease: whoever comes after this process knows whose leases end with it.
+    keep_instance(directory, agent.instance())?;
+    Ok(Prepared { store, running, scans, agent, access, key })
+}
+
+/// Takes the leases of the former process's own agent back.
+fn take_back(store: &mut SqliteStore, directory: &Path) -> anyhow::Result<()> {
+    let text = match fs::read_to_string(directory.join(EMBEDDED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read.context("read which agent the former process had")?,
+    };
+    // What cannot be read was not written whole, so that instance never had a lease.
+    let Ok(former) = u64::from_str_radix(text.trim(), 16).map(InstanceId::new) else { return Ok(()) };
+    for record in store.scans()?.into_iter().filter(|record| record.status == ScanStatus::Running) {
+        let leases = store.leases(record.id)?;
+        let held = leases.iter().filter(|lease| lease.holder == Some(former)).map(|lease| lease.epoch);
+        store.release(record.id, &held.collect::<Vec<_>>(), true)?;
+    }
+    Ok(())
+}
+
+fn keep_instance(directory: &Path, instance: InstanceId) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    io::Write::write_all(&mut file, instance.to_string().as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(directory.join(EMBEDDED))?;
+    fs::File::open(directory)?.sync_all()
+}
+
+async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<ExitCode> {
+    let Prepared { store, running, scans, agent, access, key } = prepared;
+    let (store, answers) = thread::start(Box::new(store))?;
+    let (told, events) = queue::bounded(coordinator::TOLD);
+    let settings = Settings::default().with_timeout(TIMEOUT_MAX);
+    settings.check(TIMEOUT_MAX)?;
+    let machine = Machine::resume(settings, Clock::Monotonic.now(), &running, false);
+    let coordinator = Coordinator::new(machine, Clock::Monotonic, store.clone(), answers, told).start();
+    let access = access.start();
+    let (feed, mut state) = watch::channel(Feed::new(random()?, scans));
+    let feed = Arc::new(feed);
+    let serving = Serving {
+        coordinator: coordinator.clone(),
+        store,
+        feed: Arc::clone(&feed),
+        access: access.clone(),
+        exclude: Arc::new(request.exclude.clone()),
+        hosts: Arc::new(api::hosts(request)),
+    };
+    let (server, bound) = api::start(request.listen, serving)
+        .with_context(|| format!("cannot listen on {}: stop what does, or use --listen", request.listen))?;
+    let handle = server.handle();
+    let mut server = tokio::task::spawn_local(server);
+    let feeding = tokio::task::spawn_local(drain(events, Arc::clone(&feed), access));
+    let (agent, mut agent_end) = Agent::start_with(agent.with(Box::new(Embedded(coordinator))));
+    anstream::eprintln!("portsweep: serving on http://{bound}/?key={key}");
+    let ended = until_told(&mut state, &mut server, &mut agent_end).await;
+    feed.send_modify(|feed| feed.closing = true);
+    if ended.is_ok() {
+        // What it has in flight is reported, so that nothing of it is probed again.
+        let drained = async {
+            agent.send(Drain).await.ok()?;
+            agent_end.await.ok()
+        };
+        let _gone = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+    }
+    handle.stop(true).await;
+    feeding.abort();
+    ended.map(|()| ExitCode::Done)
+}
+
+/// Until the process is told to end, or something that it cannot be without is gone.
+async fn until_told(
+    state: &mut watch::Receiver<Feed>,
+    server: &mut tokio::task::JoinHandle<io::Result<()>>,
+    agent_end: &mut AgentEnd,
+) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        ended = server => Err(match ended {
+            Ok(Err(error)) => anyhow::Error::from(error).context("page and API failed"),
+            _ => anyhow::anyhow!("page and API ended"),
+        }),
+        _ = agent_end => anyhow::bail!("the agent in this process died; what it had reported is kept"),
+        failed = state.wait_for(|feed| feed.failure.is_some()) => {
+            let line = failed.ok().and_then(|feed| feed.failure.clone());
+            anyhow::bail!(line.unwrap_or_else(|| "the coordinator died".to_owned()))
+        }
+    }
+}
+
+/// Takes what the coordinator tells, at once, so that nobody who follows scans slows them down.
+async fn drain(mut events: Reader<Told>, feed: Arc<watch::Sender<Feed>>, access: Addr<Access>) {
+    while let Some(told) = events.next().await {
+        match told {
+            Told::Event(event) => {
+                if let Event::Finished { scan, .. } = &event {
+                    let _at_the_next_start = access.send(access::Ended { scan: *scan, at: wall() }).await;
+                }
+                feed.send_modify(|feed| feed.told(&event));
+            }
+            Told::Failure(line) => feed.send_modify(|feed| feed.failure = Some(line)),
+        }
+    }
+    feed.send_modify(|feed| {
+        feed.failure.get_or_insert_with(|| "the coordinator died".to_owned());
+    });
+}
+
+fn random() -> anyhow::Result<u64> {
+    getrandom::u64().map_err(|error| anyhow::anyhow!(error.to_string())).context("draw a random number")
+}
+
+/// Reads one scan of a store.
+///
+/// # Errors
+/// If it is not there, or cannot be read.
+pub fn record(store: &dyn Store, id: protocol::id::ScanId) -> Result<coordinator_core::store::ScanRecord, StoreError> {
+    store.scans()?.into_iter().find(|record| record.id == id).ok_or(StoreError::UnknownScan(id))
+}

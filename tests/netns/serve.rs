@@ -1,0 +1,229 @@
+//! `portsweep serve` is a coordinator that one command starts, and `portsweep scan --coordinator` is the same scan as one from here: its
+//! output, its result and its exit codes; whatever becomes of the coordinator meanwhile, and of whoever asks what makes no sense.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use libtest_mimic::Trial;
+use portsweep_tests::lab::{self, Finished, Host, Need, Process};
+use serde_json::Value;
+
+use crate::judge::{Asked, judge};
+use crate::world::{PORTS, PORTS_TEXT, RUN_TIMEOUT, V4, World};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let hosts = &[Need::Hosts];
+    let curl = &[Need::Hosts, Need::Program("curl")];
+    vec![
+        lab::trial("serve_runs_on_loopback_without_options", hosts, loopback),
+        lab::trial("serve_gives_the_output_and_result_of_a_scan_from_here", hosts, same_as_local),
+        lab::trial("serve_killed_in_mid_scan_goes_on_by_itself_and_so_does_who_follows", hosts, killed),
+        lab::trial("serve_refuses_what_makes_no_sense_and_who_may_not_ask", curl, refusals),
+    ]
+}
+
+/// Targets that the embedded agent may probe here.
+const ALLOW: &str = "192.0.2.0/24";
+const TARGETS: &str = "192.0.2.11-192.0.2.14";
+
+/// Starts a coordinator and waits until it takes scans.
+fn serve(world: &World, words: &[&str]) -> anyhow::Result<Process> {
+    let process = command(world, &[&["serve"], words].concat())?.start()?;
+    // Each of them takes some milliseconds at least, so this is bounded in time too.
+    for _ in 0..2_000 {
+        if command(world, &["health"])?.run(RUN_TIMEOUT)?.code == Some(0) {
+            return Ok(process);
+        }
+    }
+    process.signal(libc::SIGKILL)?;
+    anyhow::bail!("serve is not ready: {}", process.wait(RUN_TIMEOUT)?.transcript())
+}
+
+fn command<'a>(world: &'a World, words: &[&str]) -> anyhow::Result<lab::Command<'a>> {
+    let command = world.scanner.command(lab::bin()?).args(words).directory(world.directory.path());
+    Ok(command.env("COLUMNS", "80").env("PORTSWEEP_STATE", world.directory.path().join("state")))
+}
+
+fn end(serving: Process) -> anyhow::Result<Finished> {
+    serving.signal(libc::SIGTERM)?;
+    serving.wait(RUN_TIMEOUT)?.expect_code(0)
+}
+
+fn loopback() -> anyhow::Result<()> {
+    let host = Host::new("alone")?;
+    let directory = tempfile::TempDir::new()?;
+    let run = |words: &[&str]| -> anyhow::Result<lab::Command<'_>> {
+        let command = host.command(lab::bin()?).args(words).directory(directory.path());
+        Ok(command.env("PORTSWEEP_STATE", directory.path().join("state")))
+    };
+    let serving = run(&["serve"])?.start()?;
+    let mut scan = run(&["scan", "--coordinator", "-p", "7419-7421", "127.0.0.1"])?.run(RUN_TIMEOUT)?;
+    for _ in 0..2_000 {
+        if !scan.stderr.contains("no coordinator answers") {
+            break;
+        }
+        scan = run(&["scan", "--coordinator", "-p", "7419-7421", "127.0.0.1"])?.run(RUN_TIMEOUT)?;
+    }
+    let scan = scan.expect_code(0)?;
+    ensure!(scan.stdout == "127.0.0.1:7420\n" && scan.stderr.is_empty(), "{}", scan.transcript());
+    let second = run(&["serve"])?.run(RUN_TIMEOUT)?.expect_code(1)?;
+    ensure!(
+        second.stderr.lines().count() == 1 && second.stderr.contains("another portsweep serve"),
+        "{}",
+        second.transcript()
+    );
+    let ended = end(serving)?;
+    ensure!(ended.stderr.contains("http://127.0.0.1:7420/?key="), "{}", ended.transcript());
+    Ok(())
+}
+
+/// A result without what differs between any two runs.
+fn comparable(mut result: Value) -> Value {
+    for member in ["id", "command", "started", "updated", "finished", "seed", "plan"] {
+        result["scan"][member].take();
+    }
+    result["agents"].take();
+    for member in ["elapsed_s", "estimated_loss", "estimated_loss_interval", "single_try"] {
+        result["summary"][member].take();
+    }
+    for host in result["hosts"].as_array_mut().into_iter().flatten() {
+        host["status"]["rtt_ms"].take();
+        host["status"]["reason"].take();
+        for port in host["ports"].as_array_mut().into_iter().flatten() {
+            port["rtt_ms"].take();
+        }
+    }
+    for silent in result["silent"].as_array_mut().into_iter().flatten() {
+        silent["status"]["reason"].take();
+    }
+    result
+}
+
+fn same_as_local() -> anyhow::Result<()> {
+    let world = World::new()?;
+    let serving = serve(&world, &["--allow", ALLOW, "--exclude", "192.0.2.15"])?;
+    let words = ["-p", PORTS_TEXT, TARGETS];
+    let run = |words: &[&[&str]]| -> anyhow::Result<Finished> { world.portsweep(&words.concat())?.expect_code(0) };
+    let fleet: &[&str] = &["scan", "--coordinator"];
+    let here = run(&[&words, &["-w", "here.json"]])?;
+    let there = run(&[fleet, &words, &["-w", "there.json"]])?;
+    ensure!(here.lines_sorted() == there.lines_sorted(), "{}{}", here.transcript(), there.transcript());
+    let (result_here, result_there) = (world.result("here.json")?, world.result("there.json")?);
+    judge(&result_there, &V4, Asked { ping: true, ports: &PORTS })?;
+    ensure!(comparable(result_here.clone()) == comparable(result_there), "the results differ");
+
+    // As JSON lines each thing is told once, and as a table in the same words.
+    let told = |run: &Finished| -> anyhow::Result<BTreeMap<String, usize>> {
+        let mut told = BTreeMap::new();
+        for line in run.stdout.lines() {
+            let line: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+            *told.entry(format!("{} {} {}", line["type"], line["address"], line["port"])).or_default() += 1;
+        }
+        Ok(told)
+    };
+    let lines = told(&run(&[fleet, &["-o", "jsonl"], &words])?)?;
+    ensure!(lines == told(&run(&[&["-o", "jsonl"], &words])?)?, "{lines:?}");
+    ensure!(lines.values().all(|count| *count == 1), "{lines:?}");
+    let table = |run: &Finished| {
+        let ports = run.stdout.lines().filter(|line| line.contains("/tcp") || line.starts_with("portsweep report"));
+        ports.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let there = run(&[fleet, &["-o", "table"], &words])?;
+    let here = run(&[&["-o", "table"], &words])?;
+    ensure!(!table(&there).is_empty() && table(&here) == table(&there), "{}", there.transcript());
+    let json: Value = serde_json::from_str(&run(&[fleet, &["-w", "-"], &words])?.stdout)?;
+    judge(&json, &V4, Asked { ping: true, ports: &PORTS })?;
+
+    // What excludes here, and what its own agent may not probe.
+    let run = world.portsweep(&[fleet, &["-f", "tcp", "-p", "22", "192.0.2.15"]].concat())?.expect_code(2)?;
+    ensure!(run.stderr.lines().count() == 1 && run.stderr.contains("nothing is left to scan"), "{}", run.transcript());
+    ensure!(world.target.counted_at("192.0.2.15")?.sum() == 0, "an excluded address was probed");
+    end(serving)?;
+    Ok(())
+}
+
+fn killed() -> anyhow::Result<()> {
+    let world = World::new()?;
+    let serving = serve(&world, &["--allow", ALLOW])?;
+    let words = [
+        "scan",
+        "--coordinator",
+        "-f",
+        "tcp",
+        "-p",
+        "1-3000",
+        "--passes",
+        "1",
+        "--window",
+        "100",
+        "-w",
+        "result.json",
+        "-o",
+        "jsonl",
+        TARGETS,
+    ];
+    let following = command(&world, &words)?.start()?;
+    let probed = |count: u64| -> anyhow::Result<()> {
+        while world.target.counted()?.sum() < count {
+            std::thread::yield_now();
+        }
+        Ok(())
+    };
+    probed(1_000)?;
+    serving.signal(libc::SIGKILL)?;
+    serving.wait(RUN_TIMEOUT)?;
+    let serving = serve(&world, &["--allow", ALLOW])?;
+    let run = following.wait(Duration::from_secs(180))?.expect_code(0)?;
+    let result = world.result("result.json")?;
+    ensure!(result["scan"]["status"] == "done", "{}", result["scan"]);
+    ensure!(result["summary"]["targets"] == 12_000 && result["summary"]["probed"] == 12_000, "{}", result["summary"]);
+    let open: Vec<_> = run.stdout.lines().filter(|line| line.contains("\"type\":\"port\"")).collect();
+    ensure!(open.len() == 2, "each open port is told once: {}", run.transcript());
+    ensure!(run.stdout.lines().last().is_some_and(|line| line.contains("\"summary\"")), "{}", run.transcript());
+    end(serving)?;
+    Ok(())
+}
+
+/// Asks the API with curl; the status, and what it said.
+fn ask(world: &World, words: &[&str]) -> anyhow::Result<(u16, String)> {
+    let curl = lab::program("curl").context("curl is gone")?;
+    let url = "http://127.0.0.1:7420";
+    let words: Vec<_> = words.iter().map(|word| word.replace("URL", url)).collect();
+    let run =
+        world.scanner.command(&curl).args(["-s", "-m", "20", "-w", "\n%{http_code}"]).args(&words).run(RUN_TIMEOUT)?;
+    let run = run.expect_code(0)?;
+    let (body, status) = run.stdout.rsplit_once('\n').context("no status")?;
+    Ok((status.parse()?, body.to_owned()))
+}
+
+fn refusals() -> anyhow::Result<()> {
+    let world = World::new()?;
+    let serving = serve(&world, &["--allow", ALLOW])?;
+    let token = std::fs::read_to_string(world.directory.path().join("state/local.token"))?;
+    let bearer = format!("Authorization: Bearer {token}");
+    let refused = |status: u16, says: &str, words: &[&str]| -> anyhow::Result<()> {
+        let (code, body) = ask(&world, words)?;
+        ensure!(code == status && body.contains(says), "{words:?}: {code} {body}");
+        let problem: Value = serde_json::from_str(&body).with_context(|| body.clone())?;
+        ensure!(problem["status"] == status && problem["detail"].is_string(), "{words:?}: {body}");
+        Ok(())
+    };
+    let (scans, with) = ("URL/api/v1/scans", ["-H", bearer.as_str()]);
+    let json = [with.as_slice(), &["-H", "Content-Type: application/json", scans, "-d"]].concat();
+    refused(401, "show a token", &[scans])?;
+    refused(401, "show a token", &["-H", "Authorization: Bearer psw_00", scans])?;
+    refused(403, "Host", &[&with[..], &["-H", "Host: evil.com", scans]].concat())?;
+    refused(403, "another site", &[&with[..], &["-H", "Origin: null", scans]].concat())?;
+    refused(400, "\"statuss\"", &[&with[..], &["URL/api/v1/scans?statuss=done"]].concat())?;
+    refused(400, "prots", &[&json[..], &[r#"{"targets": ["127.0.0.1"], "prots": "22"}"#]].concat())?;
+    refused(400, "-iL", &[&json[..], &[r#"{"command": "portsweep -iL /etc/hosts"}"#]].concat())?;
+    refused(400, "65536", &[&json[..], &[r#"{"targets": ["127.0.0.1"], "ports": "65536"}"#]].concat())?;
+    refused(404, "no scan", &[&with[..], &["URL/api/v1/scans/1"]].concat())?;
+    refused(404, "nothing here", &[&with[..], &["URL/api/v2"]].concat())?;
+    refused(405, "method", &[&with[..], &["-X", "PUT", scans]].concat())?;
+    let (code, body) = ask(&world, &[&with[..], &[scans]].concat())?;
+    ensure!(code == 200 && body == r#"{"scans":[]}"#, "nothing was taken: {code} {body}");
+    end(serving)?;
+    Ok(())
+}
