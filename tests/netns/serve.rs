@@ -106,12 +106,13 @@ fn same_as_local() -> anyhow::Result<()> {
     let words = ["-p", PORTS_TEXT, TARGETS];
     let run = |words: &[&[&str]]| -> anyhow::Result<Finished> { world.portsweep(&words.concat())?.expect_code(0) };
     let fleet: &[&str] = &["scan", "--coordinator"];
-    let here = run(&[&words, &["-w", "here.json"]])?;
+    let here = run(&[&words, &["--exclude", "192.0.2.15", "-w", "here.json"]])?;
     let there = run(&[fleet, &words, &["-w", "there.json"]])?;
     ensure!(here.lines_sorted() == there.lines_sorted(), "{}{}", here.transcript(), there.transcript());
     let (result_here, result_there) = (world.result("here.json")?, world.result("there.json")?);
     judge(&result_there, &V4, Asked { ping: true, ports: &PORTS })?;
-    ensure!(comparable(result_here.clone()) == comparable(result_there), "the results differ");
+    let (here, there) = (comparable(result_here), comparable(result_there));
+    ensure!(here == there, "the results differ:\n{here}\n{there}");
 
     // As JSON lines each thing is told once, and as a table in the same words.
     let told = |run: &Finished| -> anyhow::Result<BTreeMap<String, usize>> {
@@ -152,11 +153,11 @@ fn killed() -> anyhow::Result<()> {
         "-f",
         "tcp",
         "-p",
-        "1-3000",
+        "1-1000",
         "--passes",
         "1",
         "--window",
-        "100",
+        "200",
         "-w",
         "result.json",
         "-o",
@@ -170,14 +171,14 @@ fn killed() -> anyhow::Result<()> {
         }
         Ok(())
     };
-    probed(1_000)?;
+    probed(500)?;
     serving.signal(libc::SIGKILL)?;
     serving.wait(RUN_TIMEOUT)?;
     let serving = serve(&world, &["--allow", ALLOW])?;
     let run = following.wait(Duration::from_secs(180))?.expect_code(0)?;
     let result = world.result("result.json")?;
     ensure!(result["scan"]["status"] == "done", "{}", result["scan"]);
-    ensure!(result["summary"]["targets"] == 12_000 && result["summary"]["probed"] == 12_000, "{}", result["summary"]);
+    ensure!(result["summary"]["targets"] == 4_000 && result["summary"]["probed"] == 4_000, "{}", result["summary"]);
     let open: Vec<_> = run.stdout.lines().filter(|line| line.contains("\"type\":\"port\"")).collect();
     ensure!(open.len() == 2, "each open port is told once: {}", run.transcript());
     ensure!(run.stdout.lines().last().is_some_and(|line| line.contains("\"summary\"")), "{}", run.transcript());
@@ -215,7 +216,7 @@ fn refusals() -> anyhow::Result<()> {
     refused(401, "show a token", &["-H", "Authorization: Bearer psw_00", scans])?;
     refused(403, "Host", &[&with[..], &["-H", "Host: evil.com", scans]].concat())?;
     refused(403, "another site", &[&with[..], &["-H", "Origin: null", scans]].concat())?;
-    refused(400, "\"statuss\"", &[&with[..], &["URL/api/v1/scans?statuss=done"]].concat())?;
+    refused(400, "statuss", &[&with[..], &["URL/api/v1/scans?statuss=done"]].concat())?;
     refused(400, "prots", &[&json[..], &[r#"{"targets": ["127.0.0.1"], "prots": "22"}"#]].concat())?;
     refused(400, "-iL", &[&json[..], &[r#"{"command": "portsweep -iL /etc/hosts"}"#]].concat())?;
     refused(400, "65536", &[&json[..], &[r#"{"targets": ["127.0.0.1"], "ports": "65536"}"#]].concat())?;

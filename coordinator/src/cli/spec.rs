@@ -142,7 +142,9 @@ fn planned(
     }
     // Nothing is kept beside the coordinator's own store.
     args.no_state = true;
-    args.exclude.extend(standing.ranges().map(|(first, last)| format!("{first}-{last}")));
+    let ranges = standing.ranges();
+    args.exclude
+        .extend(ranges.map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") }));
     let request =
         ScanRequest::new(*args, command, (&Config::default(), &Environment::default()), &mut io::empty(), names)?;
     match request.size() {
