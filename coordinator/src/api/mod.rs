@@ -4,6 +4,7 @@
 //! request first, [`ask`] reads queries and bodies, [`shape`] is what is shown.
 
 pub mod ask;
+mod change;
 mod door;
 mod events;
 pub mod guard;
@@ -29,6 +30,7 @@ use protocol::range_set::AddressSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -54,6 +56,16 @@ pub struct Serving {
     pub exclude: Arc<AddressSet>,
     /// The values of `Host` that name this coordinator, in lower case.
     pub hosts: Arc<Vec<String>>,
+    /// How many changes were asked for.
+    pub asks: Arc<AtomicU64>,
+}
+
+impl Serving {
+    /// Names a change, which no other change of this process has.
+    #[must_use]
+    pub fn next_ask(&self) -> u64 {
+        self.asks.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// The values of `Host` under which a coordinator is asked for.
@@ -101,21 +113,25 @@ fn headers() -> DefaultHeaders {
 }
 
 fn routes(config: &mut web::ServiceConfig) {
+    let way = |path: &str| web::resource(path.to_owned()).default_service(web::to(not_this_way));
     let scan = web::scope("/scans/{id}")
-        .service(web::resource("").get(scans::show).default_service(web::to(not_this_way)))
-        .service(web::resource("/cancel").post(scans::cancel).default_service(web::to(not_this_way)))
-        .service(web::resource("/findings").get(results::findings).default_service(web::to(not_this_way)))
-        .service(web::resource("/results").get(results::results).default_service(web::to(not_this_way)));
+        .service(way("").get(scans::show).patch(change::set))
+        .service(way("/pause").post(change::pause))
+        .service(way("/resume").post(change::resume))
+        .service(way("/cancel").post(change::cancel))
+        .service(way("/exclude").post(change::exclude))
+        .service(way("/findings").get(results::findings))
+        .service(way("/results").get(results::results));
     let api = web::scope("/api/v1")
-        .service(web::resource("/scans").get(scans::list).post(scans::submit).default_service(web::to(not_this_way)))
+        .service(way("/scans").get(scans::list).post(scans::submit))
         .service(scan)
-        .service(web::resource("/events").get(events::events).default_service(web::to(not_this_way)))
-        .service(web::resource("/tokens").get(tokens::list).post(tokens::make).default_service(web::to(not_this_way)))
-        .service(web::resource("/tokens/{id}").delete(tokens::revoke).default_service(web::to(not_this_way)));
+        .service(way("/events").get(events::events))
+        .service(way("/tokens").get(tokens::list).post(tokens::make))
+        .service(way("/tokens/{id}").delete(tokens::revoke));
     config
-        .service(web::resource("/").get(door::door).default_service(web::to(not_this_way)))
-        .service(web::resource("/healthz").get(door::healthz).default_service(web::to(not_this_way)))
-        .service(web::resource("/readyz").get(door::readyz).default_service(web::to(not_this_way)))
+        .service(way("/").get(door::door))
+        .service(way("/healthz").get(door::healthz))
+        .service(way("/readyz").get(door::readyz))
         .service(api)
         .default_service(web::to(nothing_here));
 }

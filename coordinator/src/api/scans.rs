@@ -1,10 +1,10 @@
 //! Scans: submitted, listed, shown, ended.
 
+use super::Serving;
 use super::ask::{self, Query};
 use super::problem::Problem;
 use super::shape::{Scan, Scans, Submitted};
-use super::{Serving, problem};
-use crate::actors::coordinator::{Interrupt, Submit};
+use crate::actors::coordinator::Submit;
 use crate::cli::{CliError, ScanRequest, ScanSpec, SystemNames, spec};
 use crate::scan::{prepare, wall};
 use crate::state::StoredRequest;
@@ -124,23 +124,6 @@ pub async fn show(
     Query::of(&request, &[])?;
     let id = ask::scan_id(&id)?;
     known(&serving, id).map(web::Json)
-}
-
-/// `POST /scans/{id}/cancel`
-pub async fn cancel(
-    request: HttpRequest,
-    serving: web::Data<Serving>,
-    id: web::Path<String>,
-) -> Result<HttpResponse, problem::Problem> {
-    Query::of(&request, &[])?;
-    let id = ask::scan_id(&id)?;
-    let scan = known(&serving, id)?;
-    if scan.is_over() {
-        return Err(Problem::conflict(format!("scan {id} is {} already", scan.status)));
-    }
-    let sent = serving.coordinator.send(Interrupt(id)).await;
-    sent.map_err(|_| Problem::unavailable("the coordinator is about to end"))?;
-    Ok(HttpResponse::Accepted().json(scan))
 }
 
 /// A scan that there is.

@@ -1,6 +1,7 @@
 //! What the API shows, as JSON. Members are only ever added.
 
 use crate::state::StoredRequest;
+use coordinator_core::control::{ControlState, Intent};
 use coordinator_core::coordinator::{Found, Sign};
 use coordinator_core::progress::Progress as Known;
 use coordinator_core::store::ScanRecord;
@@ -19,7 +20,7 @@ use utoipa::ToSchema;
 pub struct Scan {
     /// Its id.
     pub id: String,
-    /// How far it is: `running`, `partial`, `interrupted`, `done`.
+    /// How far it is: `running`, `paused`, `partial`, `interrupted`, `done`, `cancelled`.
     pub status: String,
     /// The command line that asked for it.
     pub command: String,
@@ -40,6 +41,16 @@ pub struct Scan {
     pub names: BTreeMap<IpAddr, Vec<String>>,
     /// The budget in packets per second over all agents; null for no limit.
     pub rate: Option<f64>,
+    /// The most packets per second to one host; null for no limit.
+    pub per_host_rate: Option<f64>,
+    /// Its part of the fleet beside other scans.
+    pub weight: u32,
+    /// What was excluded while it ran.
+    pub excluded: Vec<String>,
+    /// The version of what holds for it, which rises with every change.
+    pub version: u64,
+    /// Agents that have not acknowledged that version, and may still do as before until their right ends.
+    pub waits_for: Vec<String>,
     /// How far it is in numbers; null where nothing was settled since the coordinator started.
     pub progress: Option<Progress>,
 }
@@ -62,8 +73,28 @@ impl Scan {
             kinds: kinds.into_iter().filter(|(_, is_asked)| *is_asked).map(|(kind, _)| kind.to_owned()).collect(),
             names: request.names.clone(),
             rate: record.rate.map(Rate::as_per_second),
+            per_host_rate: record.options.per_host_rate.map(Rate::as_per_second),
+            weight: record.weight,
+            excluded: Vec::new(),
+            version: 1,
+            waits_for: Vec::new(),
             progress: None,
         })
+    }
+
+    /// Takes in what holds for it, and who has not acknowledged that.
+    pub fn holds(&mut self, state: &ControlState, waits_for: &[String]) {
+        self.rate = state.rate.map(Rate::as_per_second);
+        self.per_host_rate = state.per_host_rate.map(Rate::as_per_second);
+        self.weight = state.weight;
+        self.version = state.version;
+        let range = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
+        self.excluded = state.exclude.ranges().map(range).collect();
+        waits_for.clone_into(&mut self.waits_for);
+        if !self.is_over() {
+            let status = if state.intent == Intent::Pause { "paused" } else { "running" };
+            status.clone_into(&mut self.status);
+        }
     }
 
     /// Its id, as a key.
@@ -200,6 +231,17 @@ pub struct Submitted {
     pub notices: Vec<String>,
     /// The last event before it: a stream that goes on from there misses nothing of the scan.
     pub event: String,
+}
+
+/// A change that was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Changed {
+    /// Whether every agent that may probe does as it says.
+    pub in_force: bool,
+    /// Those that may still do as before: until they acknowledge it, or their right ends.
+    pub waits_for: Vec<String>,
+    /// The scan after it.
+    pub scan: Scan,
 }
 
 /// The scans that a coordinator has.

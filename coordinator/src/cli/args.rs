@@ -174,6 +174,9 @@ pub(super) struct Args {
     /// Scan on a coordinator's fleet, followed live [default URL: PORTSWEEP_COORDINATOR, else that of portsweep login, else this machine's]
     #[arg(long, value_name = "URL", help_heading = "Coordinator", num_args = 0..=1, require_equals = true)]
     pub(super) coordinator: Option<Option<String>>,
+    /// The scan's part of the fleet beside other scans, 1 to 1,000, with --coordinator [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Coordinator", value_parser = weight)]
+    pub(super) weight: Option<u32>,
     /// Print the scan's id and return, with --coordinator [default: follow it]
     #[arg(long, help_heading = "Coordinator", requires = "coordinator")]
     pub(super) detach: bool,
@@ -254,6 +257,10 @@ pub(super) fn window(text: &str) -> Result<u32, String> {
 
 pub(super) fn keep(text: &str) -> Result<usize, String> {
     whole(text, 0, 1_000_000)
+}
+
+pub(super) fn weight(text: &str) -> Result<u32, String> {
+    whole(text, 1, coordinator_core::control::WEIGHT_MAX)
 }
 
 fn passes(text: &str) -> Result<u8, String> {

@@ -91,6 +91,11 @@ pub fn parse(
         let request = RemoteRequest::new(&args, command, (&config, environment), stdin)?;
         return Ok(Invocation::Remote(Box::new(request)));
     }
+    if args.weight.is_some() {
+        return Err(CliError::Coordinator(
+            "--weight is for scans of a coordinator: drop it, or add --coordinator".to_owned(),
+        ));
+    }
     let request = ScanRequest::new(*args, command, (&config, environment), stdin, names)?;
     Ok(Invocation::Scan(Box::new(request)))
 }

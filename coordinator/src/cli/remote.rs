@@ -114,6 +114,7 @@ impl RemoteRequest {
             rate: args.rate.or(template.rate).or(preset_rate).map(protocol::rate::Rate::as_per_second),
             per_host_rate: args.per_host_rate.or(per_host_rate).map(protocol::rate::Rate::as_per_second),
             seed: args.seed,
+            weight: args.weight,
             yes: args.yes,
             command: Some(command),
         };

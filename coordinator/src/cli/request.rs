@@ -49,6 +49,7 @@ pub struct ScanRequest {
     rate: Option<Rate>,
     per_host_rate: Option<Rate>,
     seed: Option<u64>,
+    weight: Option<u32>,
     output: Output,
     keeping: Option<Keeping>,
     dry_run: bool,
@@ -115,6 +116,7 @@ impl ScanRequest {
             rate,
             per_host_rate,
             seed: args.seed,
+            weight: args.weight,
             output,
             keeping,
             dry_run: args.dry_run,
@@ -221,6 +223,12 @@ impl ScanRequest {
     #[must_use]
     pub fn seed(&self) -> Option<u64> {
         self.seed
+    }
+
+    /// Its part of a fleet beside other scans, from 1; `None` where nobody said.
+    #[must_use]
+    pub fn weight(&self) -> Option<u32> {
+        self.weight
     }
 
     /// Where the JSON goes, if anywhere.

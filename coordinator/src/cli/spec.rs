@@ -4,6 +4,7 @@
 
 use super::args::{self, Args};
 use super::names::LookUp;
+use super::request::Reader;
 use super::{CliError, ScanRequest, words};
 use crate::config::{Config, Environment};
 use protocol::quote::Quoted;
@@ -58,6 +59,9 @@ pub struct ScanSpec {
     /// What the order is made from, 0 to 2^53 - 1; random if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+    /// Its part of the fleet beside other scans, 1 to 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     /// Begin even with over 2^24 addresses or 10^9 targets.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub yes: bool,
@@ -100,6 +104,7 @@ impl ScanSpec {
         value("--rate", self.rate.map(|rate| rate.to_string()));
         value("--per-host-rate", self.per_host_rate.map(|rate| rate.to_string()));
         value("--seed", self.seed.map(|seed| seed.to_string()));
+        value("--weight", self.weight.map(|weight| weight.to_string()));
         for exclude in &self.exclude {
             value("--exclude", Some(exclude.clone()));
         }
@@ -125,6 +130,14 @@ pub fn of_command(line: &str, standing: &AddressSet, names: &dyn LookUp) -> Resu
     }
     let command = words::command_line(&typed);
     planned(words::split(typed)?, command, standing, names)
+}
+
+/// The addresses of specs that are excluded. Looks names up, and may block on that.
+///
+/// # Errors
+/// What cannot be meant.
+pub fn excluded(specs: &[String], names: &dyn LookUp) -> Result<AddressSet, CliError> {
+    Reader::new(&mut io::empty(), names).excluded(specs, &[])
 }
 
 fn planned(

@@ -50,6 +50,7 @@ const WITH_VALUE: &[&str] = &[
     "-T",
     "--window",
     "--seed",
+    "--weight",
     "--config",
     "--state",
     "--keep",

@@ -101,7 +101,7 @@ pub(crate) fn record(request: &ScanRequest, stored: &StoredRequest) -> anyhow::R
         options,
         rate: request.rate(),
         tries: request.passes(),
-        weight: coordinator_core::store::WEIGHT,
+        weight: request.weight().unwrap_or(coordinator_core::store::WEIGHT),
         status: ScanStatus::Running,
         request: stored.to_text()?,
     };

@@ -6,6 +6,7 @@
 
 use crate::api::shape::{Finding, Progress, Scan};
 use crate::scan::wall;
+use coordinator_core::control::ChangeError;
 use coordinator_core::coordinator::Event;
 use jiff::Timestamp;
 use protocol::id::ScanId;
@@ -18,6 +19,9 @@ use std::sync::Arc;
 /// How many events are kept, and how many bytes of them: some minutes of a fast scan.
 const EVENTS_MAX: usize = 4_096;
 const BYTES_MAX: usize = 8 << 20;
+
+/// How many answers to changes are kept: whoever asked reads his at once.
+const ANSWERS_MAX: usize = 1_024;
 
 /// Names an event: which process gave it, and its place there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +78,8 @@ pub struct Feed {
     scans: BTreeMap<ScanId, Scan>,
     /// Submitted, and not known to be stored.
     expected: BTreeMap<ScanId, Scan>,
+    /// What became of changes that were asked for, newest last.
+    answers: VecDeque<(u64, Result<u64, ChangeError>)>,
     /// The process ends: streams end too.
     pub closing: bool,
     /// Why nothing goes on any more.
@@ -91,6 +97,7 @@ impl Feed {
             ring_bytes: 0,
             scans: scans.into_iter().map(|scan| (scan.key(), scan)).collect(),
             expected: BTreeMap::new(),
+            answers: VecDeque::new(),
             closing: false,
             failure: None,
         }
@@ -105,6 +112,12 @@ impl Feed {
     #[must_use]
     pub fn scan(&self, id: ScanId) -> Option<&Scan> {
         self.scans.get(&id)
+    }
+
+    /// What became of a change that was asked for: the version from which on it holds, or why it is refused.
+    #[must_use]
+    pub fn answer(&self, ask: u64) -> Option<Result<u64, ChangeError>> {
+        self.answers.iter().rev().find(|(asked, _)| *asked == ask).map(|(_, outcome)| *outcome)
     }
 
     /// The newest event.
@@ -155,7 +168,13 @@ impl Feed {
                     shown.progress = Some(progress);
                 }
             }
-            Event::Changed { .. } | Event::Control { .. } => {}
+            Event::Changed { ask, outcome, .. } => {
+                self.answers.push_back((*ask, *outcome));
+                if self.answers.len() > ANSWERS_MAX {
+                    self.answers.pop_front();
+                }
+            }
+            Event::Control { scan, state, waits_for } => self.changed(*scan, |shown| shown.holds(state, waits_for)),
             Event::Finished { scan, status } => self.changed(*scan, |shown| {
                 shown.status = status.as_str().to_owned();
                 shown.finished = Some(wall());

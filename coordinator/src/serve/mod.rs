@@ -84,6 +84,7 @@ fn prepare(request: &ServeRequest) -> anyhow::Result<Prepared> {
         };
         if record.status == ScanStatus::Running {
             let resumed = Resumed::load(&store, record.id)?;
+            shown.holds(&resumed.control, &[]);
             shown.progress = Some(Progress::new(&resumed.progress, resumed.loss.estimate()));
             running.push(resumed);
         }
@@ -138,6 +139,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
         access: access.clone(),
         exclude: Arc::new(request.exclude.clone()),
         hosts: Arc::new(api::hosts(request)),
+        asks: Arc::default(),
     };
     let (server, bound) = api::start(request.listen, serving)
         .with_context(|| format!("cannot listen on {}: stop what does, or use --listen", request.listen))?;
