@@ -115,7 +115,7 @@ impl World {
                     assert_eq!(status, ScanStatus::Done);
                     break;
                 }
-                Told::Event(Event::Changed { .. } | Event::Control { .. }) => {}
+                Told::Event(Event::Created { .. } | Event::Changed { .. } | Event::Control { .. }) => {}
                 Told::Failure(line) => panic!("{line}"),
             }
         }
