@@ -1,7 +1,7 @@
 //! The `portsweep` program.
 
 use portsweep::cli::{
-    self, ExitCode, Invocation, RemoteRequest, ResumeRequest, ScanRequest, ScansRequest, SystemNames,
+    self, ExitCode, Invocation, RemoteCommand, RemoteRequest, ResumeRequest, ScanRequest, ScansRequest, SystemNames,
 };
 use portsweep::client;
 use portsweep::config::Environment;
@@ -29,6 +29,7 @@ fn main() -> std::process::ExitCode {
             log(request.verbosity, &Screen::new());
             serve::run(&request)
         }
+        Ok(Invocation::Command(command)) => ask(&command),
         Ok(Invocation::Health(at)) => client::health(&at),
         Ok(Invocation::Resume(request)) => resume(&request),
         Ok(Invocation::Scans(request)) => look(&request),
@@ -66,11 +67,22 @@ fn resume(request: &ResumeRequest) -> ExitCode {
     scan::resume(request, &screen)
 }
 
+fn ask(command: &RemoteCommand) -> ExitCode {
+    let screen = Screen::new();
+    log(0, &screen);
+    client::carry_out(command, &screen, terminal_width())
+}
+
+/// Of the terminal that standard output is; `None` where it is none.
+fn terminal_width() -> Option<usize> {
+    let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    width.filter(|width| *width > 0)
+}
+
 fn look(request: &ScansRequest) -> ExitCode {
     log(0, &Screen::new());
-    let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
     let mut refused = None;
-    let printed = print(|out| match scans::carry_out(request, out, width.filter(|width| *width > 0)) {
+    let printed = print(|out| match scans::carry_out(request, out, terminal_width()) {
         Ok(()) => Ok(()),
         Err(ScansError::Io(error)) => Err(error),
         Err(error) => {

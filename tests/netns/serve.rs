@@ -19,6 +19,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         lab::trial("serve_runs_on_loopback_without_options", hosts, loopback),
         lab::trial("serve_gives_the_output_and_result_of_a_scan_from_here", hosts, same_as_local),
         lab::trial("serve_killed_in_mid_scan_goes_on_by_itself_and_so_does_who_follows", hosts, killed),
+        lab::trial("serve_changes_a_scan_while_it_runs", hosts, changed),
+        lab::trial("serve_has_agents_of_other_machines_scan_what_they_allow", hosts, joined),
         lab::trial("serve_refuses_what_makes_no_sense_and_who_may_not_ask", curl, refusals),
     ]
 }
@@ -66,7 +68,8 @@ fn loopback() -> anyhow::Result<()> {
         scan = run(&["scan", "--coordinator", "-p", "7419-7421", "127.0.0.1"])?.run(RUN_TIMEOUT)?;
     }
     let scan = scan.expect_code(0)?;
-    ensure!(scan.stdout == "127.0.0.1:7420\n" && scan.stderr.is_empty(), "{}", scan.transcript());
+    ensure!(scan.lines_sorted() == ["127.0.0.1:7420", "127.0.0.1:7421"], "{}", scan.transcript());
+    ensure!(scan.stderr.is_empty(), "{}", scan.transcript());
     let second = run(&["serve"])?.run(RUN_TIMEOUT)?.expect_code(1)?;
     ensure!(
         second.stderr.lines().count() == 1 && second.stderr.contains("another portsweep serve"),
@@ -182,6 +185,88 @@ fn killed() -> anyhow::Result<()> {
     let open: Vec<_> = run.stdout.lines().filter(|line| line.contains("\"type\":\"port\"")).collect();
     ensure!(open.len() == 2, "each open port is told once: {}", run.transcript());
     ensure!(run.stdout.lines().last().is_some_and(|line| line.contains("\"summary\"")), "{}", run.transcript());
+    end(serving)?;
+    Ok(())
+}
+
+/// The only scan that the coordinator has, as its API shows it to the command line.
+fn detached(world: &World, words: &[&str]) -> anyhow::Result<String> {
+    let run = world.portsweep(&[&["scan", "--coordinator", "--detach"], words].concat())?.expect_code(0)?;
+    Ok(run.stdout.trim().to_owned())
+}
+
+fn changed() -> anyhow::Result<()> {
+    let world = World::new()?;
+    let serving = serve(&world, &["--allow", ALLOW])?;
+    let of_scans = |words: &[&str]| world.portsweep(&[&["scans", "--coordinator"], words].concat());
+    // Slow enough that it does not end by itself.
+    let words = ["-f", "tcp", "-p", "1-2000", "--passes", "1", "--rate", "20", TARGETS];
+    let id = detached(&world, &words)?;
+    let listed = of_scans(&[])?.expect_code(0)?;
+    ensure!(listed.stdout.contains(&id) && listed.stdout.contains("running"), "{}", listed.transcript());
+    of_scans(&["pause", &id])?.expect_code(0)?;
+    let listed = of_scans(&[])?.expect_code(0)?;
+    ensure!(listed.stdout.contains("paused"), "{}", listed.transcript());
+    let paused = world.target.counted()?.sum();
+    of_scans(&["exclude", &id, "192.0.2.11"])?.expect_code(0)?;
+    of_scans(&["exclude", &id, "192.0.2.300"])?.expect_code(2)?;
+    ensure!(world.target.counted()?.sum() == paused, "it is probed while it is paused");
+    let before = world.target.counted_at("192.0.2.11")?.sum();
+    of_scans(&["set", &id, "--rate", "none"])?.expect_code(0)?;
+    of_scans(&["resume", &id])?.expect_code(0)?;
+    // It takes the exit code of the scan; what was excluded leaves no gap.
+    of_scans(&["wait", &id])?.expect_code(0)?;
+    ensure!(world.target.counted_at("192.0.2.11")?.sum() == before, "an excluded address was probed");
+    let result: Value = serde_json::from_str(&of_scans(&["export", &id])?.expect_code(0)?.stdout)?;
+    let excluded = result["summary"]["not_probed"]["excluded"].as_u64();
+    ensure!(excluded.is_some_and(|count| count > 1_900), "{}", result["summary"]);
+    let pause = of_scans(&["pause", &id])?.expect_code(1)?;
+    ensure!(pause.stderr.contains("is done already"), "{}", pause.transcript());
+
+    let id = detached(&world, &words)?;
+    of_scans(&["cancel", &id])?.expect_code(0)?;
+    of_scans(&["wait", &id])?.expect_code(3)?;
+    let shown = of_scans(&["show", &id])?.expect_code(0)?;
+    ensure!(shown.stdout.contains("cancelled"), "{}", shown.transcript());
+    end(serving)?;
+    Ok(())
+}
+
+fn joined() -> anyhow::Result<()> {
+    let world = World::new()?;
+    let serving = serve(&world, &[])?;
+    // The coordinator's own agent allows loopback alone.
+    let words = ["-p", PORTS_TEXT, TARGETS, "-w", "result.json"];
+    let token = world.portsweep(&["token", "agent"])?.expect_code(0)?;
+    let agent = world
+        .scanner
+        .command(lab::agent_bin()?)
+        .args(["join", token.stdout.trim(), "--name", "probe", "--allow", ALLOW, "--state"])
+        .args([world.directory.path().join("agent")])
+        .directory(world.directory.path())
+        .start()?;
+    let agents = || Ok::<_, anyhow::Error>(world.portsweep(&["agents"])?.expect_code(0)?.stdout);
+    for _ in 0..2_000 {
+        if agents()?.contains("connected") {
+            break;
+        }
+    }
+    ensure!(agents()?.contains("probe  connected"), "{}", agents()?);
+    world.portsweep(&[&["scan", "--coordinator"], &words[..]].concat())?.expect_code(0)?;
+    let result = world.result("result.json")?;
+    judge(&result, &V4, Asked { ping: true, ports: &PORTS })?;
+    let probed = |name: &str| {
+        let mut agents = result["agents"].as_array().into_iter().flatten();
+        agents.find(|agent| agent["name"] == name).and_then(|agent| agent["probed"].as_u64())
+    };
+    ensure!(probed("probe") == result["summary"]["targets"].as_u64(), "{}", result["agents"]);
+    world.portsweep(&["agents", "label", "probe", "site=b"])?.expect_code(0)?;
+    ensure!(agents()?.contains("site=b"), "{}", agents()?);
+    world.portsweep(&["agents", "revoke", "probe"])?.expect_code(0)?;
+    ensure!(agents()?.contains("revoked"), "{}", agents()?);
+    world.portsweep(&["agents", "show", "nobody"])?.expect_code(2)?;
+    agent.signal(libc::SIGTERM)?;
+    agent.wait(RUN_TIMEOUT)?;
     end(serving)?;
     Ok(())
 }

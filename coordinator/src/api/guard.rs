@@ -14,14 +14,18 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use actix_web::middleware::Next;
-use actix_web::{Error, web};
+use actix_web::{Error, HttpMessage, web};
 
 /// The session's cookie.
 pub const COOKIE: &str = "portsweep";
 /// What needs no token: whether it is alive, and the door.
 const OPEN: [&str; 3] = ["/", "/healthz", "/readyz"];
 
-/// The middleware.
+/// Who asks, as the audit names them.
+#[derive(Clone, Debug)]
+pub struct Who(pub String);
+
+/// The middleware. What was changed, and who was refused, is audited.
 ///
 /// # Errors
 /// Never: what is refused is answered.
@@ -29,13 +33,37 @@ pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    let fleet = request.app_data::<web::Data<Serving>>().map(|serving| serving.fleet.clone());
+    let what = format!("{} {}", request.method(), request.path().chars().take(128).collect::<String>());
     match admit(&request).await {
-        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
-        Err(problem) => Ok(request.into_response(problem.response())),
+        Ok(who) => {
+            let is_audited = !request.method().is_safe() && !has_own_row(request.path());
+            request.extensions_mut().insert(Who(who.clone()));
+            let response = next.call(request).await?.map_into_boxed_body();
+            if let (Some(fleet), true, true) = (fleet, is_audited, response.status().is_success())
+                && let Err(error) = fleet.audit(&who, "api", &what).await
+            {
+                tracing::warn!(%error, who, what, "a change is not in the audit");
+            }
+            Ok(response)
+        }
+        Err(problem) => {
+            let from = request.peer_addr().map_or_else(|| "unknown".to_owned(), |address| address.ip().to_string());
+            if let Some(fleet) = fleet {
+                fleet.refused(&from, "api", &problem.detail);
+            }
+            Ok(request.into_response(problem.response()))
+        }
     }
 }
 
-async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
+/// Whether what is changed there leaves a row of its own.
+fn has_own_row(path: &str) -> bool {
+    ["/api/v1/agents", "/api/v1/join-tokens"].iter().any(|own| path.starts_with(own))
+}
+
+/// Who asks, if they may.
+async fn admit(request: &ServiceRequest) -> Result<String, Problem> {
     let Some(serving) = request.app_data::<web::Data<Serving>>() else {
         return Err(Problem::unavailable("it is not ready yet"));
     };
@@ -49,9 +77,9 @@ async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     }
     same_origin(headers, &host)?;
     if OPEN.contains(&request.path()) {
-        return Ok(());
+        return Ok("anybody".to_owned());
     }
-    let role = match secret(request, headers)? {
+    let admitted = match secret(request, headers)? {
         Some(secret) => {
             let asked = serving.access.send(Admit(secret)).await;
             asked.map_err(|_| Problem::unavailable("the coordinator is about to end"))?
@@ -59,12 +87,12 @@ async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
         None => None,
     };
     let changes = !request.method().is_safe();
-    match role {
+    match admitted {
         None => Err(Problem::new(StatusCode::UNAUTHORIZED, "show a token: Authorization: Bearer TOKEN")),
-        Some(Role::Viewer) if changes => {
+        Some((Role::Viewer, _)) if changes => {
             Err(Problem::new(StatusCode::FORBIDDEN, "this token may look, and change nothing"))
         }
-        Some(_) => Ok(()),
+        Some((_, who)) => Ok(who),
     }
 }
 

@@ -3,8 +3,9 @@
 //! Handlers only carry what is asked to the coordinator's actor, the store's thread or `Access`, and the answer back. [`guard`] looks at every
 //! request first, [`ask`] reads queries and bodies, [`shape`] is what is shown.
 
+pub mod agents;
 pub mod ask;
-mod change;
+pub mod change;
 mod door;
 mod events;
 pub mod guard;
@@ -12,10 +13,11 @@ pub mod problem;
 mod results;
 mod scans;
 pub mod shape;
-mod tokens;
+pub mod tokens;
 
 use crate::actors::coordinator::Coordinator;
 use crate::cli::ServeRequest;
+use crate::fleet::Fleet;
 use crate::serve::access::Access;
 use crate::serve::feed::Feed;
 use crate::store::thread::StoreHandle;
@@ -27,6 +29,7 @@ use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
 use actix_web::{App, HttpServer, web};
 use problem::Problem;
 use protocol::range_set::AddressSet;
+use protocol::token::DialAddress;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +59,10 @@ pub struct Serving {
     pub exclude: Arc<AddressSet>,
     /// The values of `Host` that name this coordinator, in lower case.
     pub hosts: Arc<Vec<String>>,
+    /// The agents of other machines.
+    pub fleet: Fleet,
+    /// Where they dial, as join tokens say.
+    pub advertise: Arc<[DialAddress]>,
     /// How many changes were asked for.
     pub asks: Arc<AtomicU64>,
 }
@@ -126,6 +133,11 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(way("/scans").get(scans::list).post(scans::submit))
         .service(scan)
         .service(way("/events").get(events::events))
+        .service(way("/agents").get(agents::list))
+        .service(way("/agents/{name}").get(agents::show).patch(agents::label))
+        .service(way("/agents/{name}/revoke").post(agents::revoke))
+        .service(way("/join-tokens").post(agents::join_token))
+        .service(way("/audit").get(agents::audit))
         .service(way("/tokens").get(tokens::list).post(tokens::make))
         .service(way("/tokens/{id}").delete(tokens::revoke));
     config

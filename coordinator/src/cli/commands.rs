@@ -1,9 +1,10 @@
-//! The commands beside a scan: `resume`, `scans`, `serve`, `health`, `doctor`, `agent`, `completions`, `man`. Only the first word of a command line can be one.
+//! The commands beside a scan: `resume`, `scans`, `serve`, `agents`, `token`, `health`, `doctor`, `agent`, `completions`, `man`. Only the first word of a command line can be one.
 
 use super::args::{self, Args};
-use super::kept::{self, Export, ResumeRequest, ScansAction, ScansRequest};
+use super::kept::{self, Export, ResumeRequest};
 use super::names::LookUp;
 use super::remote::At;
+use super::remote_command;
 use super::serving::{self, ServeRequest};
 use super::{CliError, Invocation};
 use crate::config::Environment;
@@ -44,6 +45,27 @@ enum Command {
     Scans {
         #[command(subcommand)]
         command: Option<Scans>,
+        /// Act on the scans of a coordinator [default URL: PORTSWEEP_COORDINATOR, else this machine's]
+        #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, global = true)]
+        coordinator: Option<Option<String>>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the agents of a coordinator
+    Agents {
+        #[command(subcommand)]
+        command: Option<remote_command::Agents>,
+        #[command(flatten)]
+        which: remote_command::Which,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make a token of a coordinator: for an agent to join, or for its API
+    Token {
+        #[command(subcommand)]
+        command: remote_command::Token,
+        #[command(flatten)]
+        which: remote_command::Which,
         #[command(flatten)]
         place: Place,
     },
@@ -88,7 +110,7 @@ enum Command {
 
 /// What is done with scans that are kept.
 #[derive(Debug, Subcommand)]
-enum Scans {
+pub(super) enum Scans {
     /// Show what a scan found
     Show {
         /// The scan, or the beginning of its id
@@ -103,6 +125,47 @@ enum Scans {
         /// json, jsonl or csv
         #[arg(short = 'o', value_name = "FORM", value_parser = kept::export, default_value = "json")]
         format: Export,
+    },
+    /// Wait for the end of a coordinator's scan; the exit code is the scan's
+    Wait {
+        /// The scan, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Change rates or weight of a coordinator's scan while it runs
+    Set {
+        /// The scan, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+        #[command(flatten)]
+        pace: remote_command::Pace,
+    },
+    /// Never probe these any more in a coordinator's scan that runs
+    Exclude {
+        /// The scan, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Addresses, as for targets
+        #[arg(value_name = "SPEC", required = true)]
+        specs: Vec<String>,
+    },
+    /// Let a coordinator's scan wait
+    Pause {
+        /// The scan, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Let a coordinator's scan go on after a pause
+    Resume {
+        /// The scan, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// End a coordinator's scan for good
+    Cancel {
+        /// The scan, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
     },
     /// Remove scans; refused for one that runs
     Rm {
@@ -128,7 +191,9 @@ pub(super) struct Place {
 
 /// Whether a first word is one of these commands.
 pub(super) fn is_command(word: &OsString) -> bool {
-    ["resume", "scans", "serve", "health", "doctor", "agent", "completions", "man"].iter().any(|name| word == name)
+    ["resume", "scans", "serve", "agents", "token", "health", "doctor", "agent", "completions", "man"]
+        .iter()
+        .any(|name| word == name)
 }
 
 /// Finds out what a command line that begins with a command asks for.
@@ -147,14 +212,17 @@ pub(super) fn parse(
         Command::Resume { id, place } => {
             ResumeRequest::new(id, &place, environment, stdin, names).map(Box::new).map(Invocation::Resume)
         }
-        Command::Scans { command, place } => {
-            let action = match command {
-                None => ScansAction::List,
-                Some(Scans::Show { id }) => ScansAction::Show(id),
-                Some(Scans::Export { id, format }) => ScansAction::Export(id, format),
-                Some(Scans::Rm { ids }) => ScansAction::Remove(ids),
-            };
-            ScansRequest::new(action, &place, environment).map(Invocation::Scans)
+        Command::Scans { command, coordinator, place } => {
+            let state = kept::state(&place, environment)?;
+            remote_command::scans(command, coordinator.as_ref(), state, environment)
+        }
+        Command::Agents { command, which, place } => {
+            let action = remote_command::agents(command)?;
+            remote_command::of(action, which, kept::state(&place, environment)?, environment)
+        }
+        Command::Token { command, which, place } => {
+            let action = remote_command::token(command);
+            remote_command::of(action, which, kept::state(&place, environment)?, environment)
         }
         Command::Serve { words, place } => {
             ServeRequest::new(words, &place, environment, stdin, names).map(Box::new).map(Invocation::Serve)

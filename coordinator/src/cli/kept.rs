@@ -82,6 +82,18 @@ pub enum Export {
     Csv,
 }
 
+impl Export {
+    /// Its name, as it is typed.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+        }
+    }
+}
+
 /// Reads the value of `scans export -o`.
 pub(super) fn export(text: &str) -> Result<Export, String> {
     match text {
@@ -99,16 +111,6 @@ pub struct ScansRequest {
     pub state: State,
     /// What is to be done.
     pub action: ScansAction,
-}
-
-impl ScansRequest {
-    pub(super) fn new(
-        action: ScansAction,
-        place: &commands::Place,
-        environment: &Environment,
-    ) -> Result<Self, CliError> {
-        Ok(Self { state: state(place, environment)?, action })
-    }
 }
 
 /// The state directory that a command acts on.

@@ -15,6 +15,7 @@ mod output;
 mod pace;
 mod presets;
 mod remote;
+mod remote_command;
 mod request;
 mod serving;
 mod size;
@@ -36,6 +37,7 @@ pub use kept::{Export, ResumeRequest, ScansAction, ScansRequest};
 pub use names::{LookUp, NameError, SystemNames};
 pub use output::{Format, Output};
 pub use remote::{API_PORT, At, RemoteRequest};
+pub use remote_command::{RemoteAction, RemoteCommand};
 pub use request::{ScanRequest, Write};
 pub use serving::ServeRequest;
 pub use size::{Size, confirm};
@@ -54,6 +56,8 @@ pub enum Invocation {
     Remote(Box<RemoteRequest>),
     /// A coordinator.
     Serve(Box<ServeRequest>),
+    /// Something else that a coordinator is asked.
+    Command(Box<RemoteCommand>),
     /// Whether a coordinator takes scans.
     Health(At),
     /// To go on with a scan that is kept.

@@ -36,6 +36,12 @@ pub struct Output {
 }
 
 impl Output {
+    /// Nothing: a scan is only waited for.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self { format: None, open_only: false, by_port: false, write: None, quiet: true, verbosity: 0 }
+    }
+
     /// Gives the flags their meaning; `tcp` says whether ports are asked. `preset` is the form where nothing that was typed says it.
     pub(super) fn new(args: &Args, tcp: bool, preset: Option<Format>) -> Result<Self, CliError> {
         let write = args.write.clone().map(|path| match path {

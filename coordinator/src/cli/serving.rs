@@ -11,9 +11,13 @@ use crate::state::State;
 use ipnet::IpNet;
 use protocol::quote::Quoted;
 use protocol::range_set::AddressSet;
+use protocol::token::DialAddress;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+
+/// The port that agents dial.
+const AGENT_PORT: u16 = 7421;
 
 /// The words of `serve`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +25,12 @@ pub(super) struct Words {
     /// Where page and API listen [default: 127.0.0.1:7420]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Option<SocketAddr>,
+    /// Where agents of other machines dial [default: 127.0.0.1:7421]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+    agent_listen: Option<SocketAddr>,
+    /// Where join tokens say that agents dial; repeat for more [default: where they do]
+    #[arg(long, value_name = "HOST:PORT", value_parser = advertised)]
+    advertise: Vec<DialAddress>,
     /// What the agent of this process may probe beside loopback; repeat, or use commas [default: nothing]
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = allowed)]
     allow: Vec<IpNet>,
@@ -48,6 +58,10 @@ pub struct ServeRequest {
     pub listen: SocketAddr,
     /// Names under which they are asked for, beside loopback.
     pub allowed_hosts: Vec<String>,
+    /// Where agents of other machines dial.
+    pub agent_listen: SocketAddr,
+    /// Where join tokens say that they do; empty for the same place.
+    pub advertise: Vec<DialAddress>,
     /// What the embedded agent may probe.
     pub allow: Vec<IpNet>,
     /// What no scan probes.
@@ -75,6 +89,11 @@ impl ServeRequest {
             let mend = "put a TLS proxy before it and add --plain-http --allowed-host NAME";
             return Err(CliError::Coordinator(what + mend));
         }
+        let agent_listen = words.agent_listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT)));
+        if agent_listen.ip().is_unspecified() && words.advertise.is_empty() {
+            let what = format!("--agent-listen {agent_listen} says no address that an agent could dial: ");
+            return Err(CliError::Coordinator(what + "add --advertise HOST:PORT"));
+        }
         for name in &words.allowed_hosts {
             let is_name = name.parse::<hyper::http::uri::Authority>().is_ok_and(|authority| authority.as_str() == name);
             if !is_name || name.contains(['@', '*']) {
@@ -91,6 +110,8 @@ impl ServeRequest {
         Ok(Self {
             listen,
             allowed_hosts: words.allowed_hosts.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            agent_listen,
+            advertise: words.advertise,
             allow: loopback.chain(words.allow).collect(),
             exclude,
             state,
@@ -101,6 +122,10 @@ impl ServeRequest {
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write ADDRESS:PORT, as 127.0.0.1:7420 or [::1]:7420".to_owned())
+}
+
+fn advertised(text: &str) -> Result<DialAddress, String> {
+    text.parse().map_err(|_| "write HOST:PORT".to_owned())
 }
 
 fn allowed(text: &str) -> Result<IpNet, String> {

@@ -138,7 +138,7 @@ enum Fit {
 }
 
 /// Commands that are not carried out yet.
-const COMMANDS_NOT_YET: &[&str] = &["login", "agents", "token"];
+const COMMANDS_NOT_YET: &[&str] = &["login"];
 
 /// Makes words that clap knows. A leading `scan` goes: it is what no command means.
 pub(super) fn split(words: Vec<OsString>) -> Result<Vec<OsString>, CliError> {

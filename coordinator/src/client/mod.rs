@@ -1,9 +1,11 @@
 //! The command line as a client of a coordinator's API, and nothing else.
 
+mod commands;
 mod connection;
 pub mod follow;
 mod stream;
 
+pub use commands::carry_out;
 pub use connection::{Client, ClientError};
 
 use crate::api::shape::Submitted;

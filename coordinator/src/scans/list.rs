@@ -1,6 +1,7 @@
 //! The list of scans: a line each, newest first. On a terminal ids are as short as they can be told apart, and lines as wide as it.
 
 use super::ScansError;
+use crate::api::shape::Scan;
 use crate::report::quantity::grouped;
 use crate::state::{Kept, Seen, StateError};
 use jiff::Timestamp;
@@ -28,6 +29,20 @@ pub(super) fn write(out: &mut dyn Write, kept: &[Kept], width: Option<usize>) ->
     Ok(write_lines(out, &lines, width)?)
 }
 
+/// As [`write`], of scans that a coordinator has.
+pub(crate) fn write_shown(out: &mut dyn Write, scans: &[Scan], width: Option<usize>) -> io::Result<()> {
+    let ids: Vec<_> = scans.iter().map(|scan| scan.id.clone()).collect();
+    let id_chars = width.map_or(36, |_| shortest(&ids));
+    let line = |scan: &Scan| Line {
+        id: scan.id.chars().take(id_chars).collect(),
+        status: scan.status.clone(),
+        started: minute(scan.started),
+        targets: grouped(scan.targets.into()),
+        command: scan.command.clone(),
+    };
+    write_lines(out, &scans.iter().map(line).collect::<Vec<_>>(), width)
+}
+
 fn line(id: &str, seen: Result<Option<Seen>, StateError>) -> Line {
     let id = id.to_owned();
     let broken = |status: &str, command: String| Line {
@@ -51,7 +66,7 @@ fn line(id: &str, seen: Result<Option<Seen>, StateError>) -> Line {
 }
 
 /// A moment for people, in UTC.
-pub(super) fn minute(at: Timestamp) -> String {
+pub(crate) fn minute(at: Timestamp) -> String {
     let text = at.to_string();
     // 2026-01-02T03:04:05.678Z
     let (day, time) = text.split_once('T').unwrap_or((&text, ""));

@@ -1,6 +1,6 @@
 //! `portsweep scans`: the scans that are kept here, listed, shown, exported, removed.
 
-mod list;
+pub(crate) mod list;
 
 use crate::cli::{ExitCode, Export, ScansAction, ScansRequest};
 use crate::report::jsonl::Jsonl;

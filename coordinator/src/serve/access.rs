@@ -162,16 +162,18 @@ impl Access {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn admit(&self, secret: &Secret) -> Option<Role> {
+    fn admit(&self, secret: &Secret) -> Option<(Role, String)> {
         match secret {
             Secret::Bearer(token) => {
                 let hash = hash(token);
-                let is_local = (hash == self.local).then_some(Role::Operator);
-                is_local.or_else(|| self.tokens.get(&hash).map(|token| token.role))
+                let is_local = (hash == self.local).then(|| (Role::Operator, "this machine".to_owned()));
+                let of =
+                    |token: &Token| (token.role, format!("token {} {}", token.id, token.name).trim_end().to_owned());
+                is_local.or_else(|| self.tokens.get(&hash).map(of))
             }
             Secret::Session(session) => {
                 let ends = self.sessions.get(&hash(session))?;
-                (*ends > (self.clock)()).then_some(Role::Operator)
+                (*ends > (self.clock)()).then(|| (Role::Operator, "page".to_owned()))
             }
         }
     }
@@ -261,9 +263,9 @@ pub enum Secret {
     Session(String),
 }
 
-/// May whoever shows this ask? What they may; `None` for nothing.
+/// May whoever shows this ask? What they may, and how the audit names them; `None` for nothing.
 #[derive(Message)]
-#[rtype(result = "Option<Role>")]
+#[rtype(result = "Option<(Role, String)>")]
 pub struct Admit(pub Secret);
 
 /// Opens a session with the key of this start; its cookie, or `None` for a wrong key.
@@ -302,7 +304,7 @@ pub struct Ended {
 }
 
 impl Handler<Admit> for Access {
-    type Result = Option<Role>;
+    type Result = Option<(Role, String)>;
 
     fn handle(&mut self, Admit(secret): Admit, _: &mut Self::Context) -> Self::Result {
         self.admit(&secret)

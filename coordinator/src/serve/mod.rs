@@ -10,6 +10,7 @@ use crate::actors::coordinator::{self, Coordinator, Told};
 use crate::api::shape::{Progress, Scan};
 use crate::api::{self, Serving};
 use crate::cli::{ExitCode, ServeRequest};
+use crate::fleet::{self, Fleet, ListenSettings};
 use crate::scan::prepare::{self, AgentParts};
 use crate::scan::{Embedded, wall};
 use crate::state::StoredRequest;
@@ -28,8 +29,10 @@ use portsweep_agent::clock::Clock;
 use portsweep_agent::queue::{self, Reader};
 use portsweep_agent::scope::Scope;
 use protocol::id::InstanceId;
+use protocol::token::DialAddress;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +68,7 @@ struct Prepared {
     scans: Vec<Scan>,
     agent: AgentParts,
     access: Access,
+    fleet: Fleet,
     key: String,
 }
 
@@ -74,6 +78,7 @@ fn prepare(request: &ServeRequest) -> anyhow::Result<Prepared> {
     take_back(&mut store, directory)?;
     let key = access::secret()?;
     let access = Access::new(directory, &key, wall)?;
+    let fleet = Fleet::open(&directory.join("authority"), &directory.join("coordinator.db"))?;
     let ended = access.ended()?;
     let (mut running, mut scans) = (Vec::new(), Vec::new());
     for record in store.scans()? {
@@ -94,7 +99,7 @@ fn prepare(request: &ServeRequest) -> anyhow::Result<Prepared> {
     let agent = prepare::agent(true, scope, u32::MAX)?;
     // Before it can have a lease: whoever comes after this process knows whose leases end with it.
     keep_instance(directory, agent.instance())?;
-    Ok(Prepared { store, running, scans, agent, access, key })
+    Ok(Prepared { store, running, scans, agent, access, fleet, key })
 }
 
 /// Takes the leases of the former process's own agent back.
@@ -122,7 +127,7 @@ fn keep_instance(directory: &Path, instance: InstanceId) -> io::Result<()> {
 }
 
 async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<ExitCode> {
-    let Prepared { store, running, scans, agent, access, key } = prepared;
+    let Prepared { store, running, scans, agent, access, fleet, key } = prepared;
     let (store, answers) = thread::start(Box::new(store))?;
     let (told, events) = queue::bounded(coordinator::TOLD);
     let settings = Settings::default().with_timeout(TIMEOUT_MAX);
@@ -132,7 +137,10 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let access = access.start();
     let (feed, mut state) = watch::channel(Feed::new(random()?, scans));
     let feed = Arc::new(feed);
+    let listening = fleet::listen(ListenSettings::at(request.agent_listen), coordinator.clone(), fleet.clone()).await?;
     let serving = Serving {
+        fleet,
+        advertise: advertised(request, listening.address())?,
         coordinator: coordinator.clone(),
         store,
         feed: Arc::clone(&feed),
@@ -150,6 +158,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     anstream::eprintln!("portsweep: serving on http://{bound}/?key={key}");
     let ended = until_told(&mut state, &mut server, &mut agent_end).await;
     feed.send_modify(|feed| feed.closing = true);
+    listening.stop().await;
     if ended.is_ok() {
         // What it has in flight is reported, so that nothing of it is probed again.
         let drained = async {
@@ -201,6 +210,14 @@ async fn drain(mut events: Reader<Told>, feed: Arc<watch::Sender<Feed>>, access:
     feed.send_modify(|feed| {
         feed.failure.get_or_insert_with(|| "the coordinator died".to_owned());
     });
+}
+
+/// Where agents dial: what was said, else where this process listens for them.
+fn advertised(request: &ServeRequest, bound: SocketAddr) -> anyhow::Result<Arc<[DialAddress]>> {
+    let said = request.advertise.iter().cloned();
+    let bound = (!bound.ip().is_unspecified()).then(|| bound.to_string().parse());
+    let bound = if request.advertise.is_empty() { bound.transpose()? } else { None };
+    Ok(said.chain(bound).collect())
 }
 
 fn random() -> anyhow::Result<u64> {
