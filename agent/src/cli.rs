@@ -70,7 +70,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct JoinArgs {
     /// What `portsweep token agent` printed on the coordinator's machine
-    #[arg(value_name = "TOKEN", required_unless_present = "token_file", conflicts_with = "token_file")]
+    #[arg(value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
     /// Read the token from here: waits for the file, and deletes it after use
     #[arg(long, value_name = "PATH")]
@@ -210,7 +210,7 @@ async fn join(args: JoinArgs, program: &str) -> Result<(), AgentError> {
             let token = match (typed, &args.token_file) {
                 (Some(token), _) => token,
                 (None, Some(path)) => token_in(path, program).await?,
-                (None, None) => return Err(AgentError::Usage("join needs a TOKEN (see --help)".to_owned())),
+                (None, None) => return Err(no_token()),
             };
             let joined = enrol(&state, &args, &token, proxies).await?;
             if let Some(path) = &args.token_file {
@@ -255,6 +255,11 @@ fn again(
     }
     anstream::eprintln!("{program}: this is {}, which joined before", joined.name);
     Ok(joined)
+}
+
+fn no_token() -> AgentError {
+    let mend = "`portsweep token agent` on the coordinator's machine prints one";
+    AgentError::Usage(format!("join needs a TOKEN, or --token-file PATH: {mend}"))
 }
 
 async fn enrol(
@@ -406,7 +411,6 @@ mod tests {
     #[test]
     fn join_needs_one_token_and_takes_several_networks() {
         let parse = |words: &[&str]| CommandLine::try_parse_from(["portsweep-agent"].iter().chain(words));
-        assert!(parse(&["join"]).is_err());
         assert!(parse(&["join", "psj_x", "--token-file", "f"]).is_err());
         let line = parse(&["join", "psj_x", "--allow", "192.0.2.0/24,198.51.100.0/24", "--allow", "2001:db8::/64"]);
         let Command::Join(args) = line.unwrap().command else { panic!("it is join") };

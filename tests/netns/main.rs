@@ -8,6 +8,8 @@ mod accuracy;
 mod bad_input;
 mod bad_state;
 mod discover;
+mod fleet;
+mod fleet_world;
 mod following;
 mod hostile_network;
 mod judge;
@@ -36,6 +38,7 @@ fn main() {
     trials.extend(lab::trials());
     trials.extend(judge::trials());
     trials.extend(sweep::trials());
+    trials.extend(fleet::trials());
     trials.extend(output::trials());
     trials.extend(discover::trials());
     trials.extend(following::trials());

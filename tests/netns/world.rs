@@ -106,7 +106,7 @@ pub(crate) fn read_result(path: &Path) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 
-fn apply(truth: &Truth, target: &mut Host) -> anyhow::Result<()> {
+pub(crate) fn apply(truth: &Truth, target: &mut Host) -> anyhow::Result<()> {
     for port in truth.open {
         let at = std::net::SocketAddr::new(truth.address.parse()?, *port);
         target.listen(&at.to_string())?;
