@@ -61,6 +61,10 @@ pub struct Faults {
     pub kills_at_writes: u64,
     /// Whether the scan is in stages: ports only of hosts that are up.
     pub discover: bool,
+    /// The scan's budget over all agents, in probes a second.
+    pub rate: Option<u32>,
+    /// How often the user wants something else of the scan.
+    pub changes: u64,
 }
 
 impl Faults {
@@ -82,6 +86,8 @@ impl Faults {
             store: Which::Memory,
             kills_at_writes: 0,
             discover: false,
+            rate: None,
+            changes: 0,
         }
     }
 
@@ -106,6 +112,8 @@ impl Faults {
             store: Which::Memory,
             kills_at_writes: random.within(0, 2),
             discover: random.chance(33),
+            rate: random.chance(40).then(|| random.within(2, 80) as u32),
+            changes: [0, 0, 1, 3, 6][random.within(0, 4) as usize],
         }
     }
 }
@@ -142,6 +150,12 @@ impl Faults {
                 Self { ttl: busy, agents: 3, cuts: 8, freezes: 8, coordinator_crashes: 0, agent_crashes: 0, ..drawn }
             }
             Bug::StagesForgotten => Self { discover: true, ..drawn },
+            Bug::AcknowledgedForTheAgent => Self { rate: Some(40), agents: 3, cuts: 8, changes: 4, ..drawn },
+            Bug::AcknowledgedBeforeInForce | Bug::OrdersIgnoredAtSend => {
+                let quick = (0, 1);
+                Self { latency: quick, disk: quick, rate: None, changes: 12, agents: 3, freezes: 6, cuts: 0, ..drawn }
+            }
+            Bug::ControlBeforeDurable => Self { changes: 12, coordinator_crashes: 6, kills_at_writes: 4, ..drawn },
             Bug::AnsweredBeforeCommit => Self::drawn_at_writes(seed, Which::Sqlite),
             _ => drawn,
         }
@@ -167,6 +181,18 @@ pub enum Bug {
     ClockStopsInSuspend,
     /// A scan in stages is run as one without.
     StagesForgotten,
+    /// A control message counts as acknowledged once it is sent.
+    AcknowledgedForTheAgent,
+    /// The agent acknowledges what those who send have not heard yet.
+    AcknowledgedBeforeInForce,
+    /// Exclusions and pauses are not looked at again before a send.
+    OrdersIgnoredAtSend,
+    /// A control state is told before it is durable.
+    ControlBeforeDurable,
+    /// What an instance holds whose connection is lost is leased again.
+    LostConnectionFreesLeases,
+    /// A shard whose lease ended is not kept as returned.
+    ReturnedShardForgotten,
 }
 
 impl Bug {
@@ -179,5 +205,11 @@ impl Bug {
         Self::AnsweredBeforeCommit,
         Self::ClockStopsInSuspend,
         Self::StagesForgotten,
+        Self::AcknowledgedForTheAgent,
+        Self::AcknowledgedBeforeInForce,
+        Self::OrdersIgnoredAtSend,
+        Self::ControlBeforeDurable,
+        Self::LostConnectionFreesLeases,
+        Self::ReturnedShardForgotten,
     ];
 }

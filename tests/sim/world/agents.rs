@@ -50,6 +50,9 @@ impl World {
                 }
                 AgentOutput::Orders(orders) => {
                     let delay = self.random.millis(0, 3);
+                    if self.bug == Some(Bug::AcknowledgedBeforeInForce) {
+                        self.after(Duration::ZERO, Happening::InForceTooEarly { agent, life, number: orders.number });
+                    }
                     self.after(delay, Happening::Ordered { agent, life, orders });
                 }
                 AgentOutput::Finished => {}
@@ -71,7 +74,9 @@ impl World {
             let settled = Settled { id: probe.id, outcome: Outcome::not_probed(Cause::Interrupted), rtt: None };
             return self.after(Duration::ZERO, Happening::Answer { agent, life, settled });
         }
-        if let Some(orders) = self.agents[agent].orders.scans.get(&probe.scan) {
+        if let Some(orders) = self.agents[agent].orders.scans.get(&probe.scan)
+            && self.bug != Some(Bug::OrdersIgnoredAtSend)
+        {
             let outcome = match orders {
                 orders if orders.exclude.contains(probe.target.address) => Some(Cause::Excluded),
                 orders if orders.run != Run::Go => Some(Cause::Interrupted),
@@ -96,6 +101,7 @@ impl World {
         if self.plan.slots().discover() && probe.target != host && !self.network.expected(host).is_sign_of_life() {
             self.broke(format!("O8: agent {agent} probes {}, a port of a host that is down", probe.target));
         }
+        self.look_at_send(probe.target);
         if let Some(other) = self.in_flight.insert(probe.target, (agent, life, probe.id.epoch)) {
             let this = (agent, life, probe.id.epoch);
             self.broke(format!("O2: {} is in flight from {this:?} and from {other:?}", probe.target));

@@ -44,7 +44,8 @@ impl World {
                 Output::Close(session) => self.close(session, true),
                 Output::Event(Event::Created { .. }) => {}
                 Output::Event(Event::Committed { progress, .. }) => self.note(progress.settled()),
-                Output::Event(Event::Changed { .. } | Event::Control { .. }) => {}
+                Output::Event(Event::Changed { ask, outcome, .. }) => self.answered_change(ask, outcome.ok()),
+                Output::Event(Event::Control { state, waits_for, .. }) => self.hears_control(&state, &waits_for),
                 Output::Event(Event::Finished { status, .. }) => {
                     if self.store.scans().map(|scans| scans[0].status).ok() != Some(status) {
                         self.broke("O3: the end was announced before it was durable".into());
@@ -71,6 +72,11 @@ impl World {
                 Duration::ZERO,
                 Happening::StoreAnswers { life, id, reply: StoreReply::Committed(Committed::Applied) },
             );
+        }
+        if self.bug == Some(Bug::ControlBeforeDurable)
+            && let StoreRequest::SetControl(..) = request
+        {
+            self.after(Duration::ZERO, Happening::StoreAnswers { life, id, reply: StoreReply::Done });
         }
         self.at(self.disk_free_at, Happening::StoreCarriesOut { life, id, request });
     }
@@ -152,8 +158,14 @@ impl World {
         if let StoreRequest::Release { ended: false, .. } = request {
             self.reached.leases_let_go += 1;
         }
+        if self.bug == Some(Bug::ReturnedShardForgotten) && matches!(request, StoreRequest::Release { .. }) {
+            return Some(StoreReply::Done);
+        }
         match request.carry_out(&mut *self.store) {
             Ok(_) if self.bug == Some(Bug::ReplyBeforeDurable) && matches!(request, StoreRequest::Commit(_)) => None,
+            Ok(_) if self.bug == Some(Bug::ControlBeforeDurable) && matches!(request, StoreRequest::SetControl(..)) => {
+                None
+            }
             Ok(reply) => Some(reply),
             Err(error) => {
                 self.broke(format!("the store refused what the machine asked: {error}"));
@@ -238,7 +250,7 @@ impl World {
             id: SCAN,
             plan,
             options,
-            rate: None,
+            rate: self.faults.rate.map(protocol::rate::Rate::per_second),
             tries: self.faults.tries,
             weight: coordinator_core::store::WEIGHT,
             status: ScanStatus::Running,

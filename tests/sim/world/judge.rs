@@ -48,6 +48,15 @@ impl World {
         let is_up = host.ping.is_some_and(|ping| ping.outcome.is_sign_of_life());
         let ports = asked.ports().iter().map(Slot::Tcp).filter(|_| is_up || !asked.discover());
         let slots: Vec<_> = ports.chain(asked.ping().then_some(Slot::Ping)).collect();
+        if self.user.excluded.contains(host.address) {
+            // When it was excluded is a matter of moments: what it shows may be the truth, or nothing.
+            let only_excluded =
+                host.counts().all(|(outcome, _)| outcome.cause().is_none_or(|cause| cause == Cause::Excluded));
+            if !only_excluded {
+                self.broke(format!("O4: {host:?} was excluded, and is not probed for another cause"));
+            }
+            return host.targets();
+        }
         let targets = slots.len() as u64;
         let mut expected: BTreeMap<Outcome, i64> = BTreeMap::new();
         let mut open = Vec::new();

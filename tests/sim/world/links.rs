@@ -35,6 +35,10 @@ impl World {
             }
             self.announced.insert(epoch);
         }
+        if let (Some(Bug::AcknowledgedForTheAgent), CoordinatorMessage::Control(control)) = (self.bug, &message) {
+            let acknowledge = AgentMessage::Acknowledge { scan: control.scan, version: control.version };
+            self.after(Duration::ZERO, Happening::ToCoordinator { session, message: Some(acknowledge) });
+        }
         let message = through_codec(&message);
         let Some(link) = self.links.get(&session) else {
             return;
@@ -47,6 +51,9 @@ impl World {
     }
 
     pub(super) fn agent_sends(&mut self, agent: usize, message: &AgentMessage) {
+        if let AgentMessage::Hello(hello) = message {
+            self.agents[agent].hello = Some(hello.clone());
+        }
         let message = through_codec(message);
         let Some((session, last)) =
             self.agents[agent].session.and_then(|session| Some((session, self.links.get(&session)?.to_coordinator_at)))
@@ -82,8 +89,24 @@ impl World {
         }
         match message {
             Some(message) => self.coordinator_gets(Input::Message(session, Box::new(message))),
-            None => self.coordinator_gets(Input::Closed(session)),
+            None => {
+                self.coordinator_gets(Input::Closed(session));
+                if self.bug == Some(Bug::LostConnectionFreesLeases) {
+                    self.lets_go_for_the_agent(session);
+                }
+            }
         }
+    }
+
+    /// A deliberate bug: what a lost connection's instance holds is taken for let go.
+    fn lets_go_for_the_agent(&mut self, lost: SessionId) {
+        let Some(hello) = self.links.get(&lost).and_then(|link| self.agents[link.agent].hello.clone()) else { return };
+        self.last_session += 1;
+        let session = SessionId(self.last_session);
+        let message = AgentMessage::Hello(protocol::message::Hello { holds: Vec::new(), ..hello });
+        self.coordinator_gets(Input::Opened(session));
+        self.coordinator_gets(Input::Message(session, Box::new(message)));
+        self.coordinator_gets(Input::Closed(session));
     }
 
     pub(super) fn arrives_at_agent(&mut self, session: SessionId, message: Option<CoordinatorMessage>) {

@@ -10,8 +10,10 @@
 //! - O7: nobody asks to be woken in the past.
 //! - O8: in stages, no port of a host that is down is probed.
 //! - O9: progress, read from the store, is the sum of the rows.
+//! - O10, O11: see `changes.rs`.
 
 mod agents;
+mod changes;
 mod coordinator;
 mod judge;
 mod links;
@@ -24,6 +26,8 @@ use agent_core::agent::{Agent, Identity, Input as AgentInput, Output as AgentOut
 use agent_core::attempt::{Probe, Settled};
 use agent_core::orders::Orders;
 use agent_core::simulated::World as Network;
+use changes::User;
+use coordinator_core::control::Change;
 use coordinator_core::coordinator::{Coordinator, Event, Input, Output, RequestId, SessionId};
 use coordinator_core::resume::Resumed;
 use coordinator_core::rows;
@@ -53,7 +57,10 @@ pub struct Reached {
     cuts: u64,
     freezes_past_a_right: u64,
     refused_at_send: u64,
-    pub halted_at_send: u64,
+    halted_at_send: u64,
+    changes_in_force: u64,
+    changes_waited: u64,
+    sends_at_the_budget: u64,
     fenced_or_duplicate: u64,
     late_reports_of_returned_leases: u64,
     two_live_instances: u64,
@@ -65,13 +72,17 @@ pub struct Reached {
 }
 
 impl Reached {
-    fn fields(&self) -> [(&'static str, u64); 12] {
+    fn fields(&self) -> [(&'static str, u64); 16] {
         [
             ("coordinator_crashes", self.coordinator_crashes),
             ("agent_crashes", self.agent_crashes),
             ("cuts", self.cuts),
             ("freezes_past_a_right", self.freezes_past_a_right),
             ("refused_at_send", self.refused_at_send),
+            ("halted_at_send", self.halted_at_send),
+            ("changes_in_force", self.changes_in_force),
+            ("changes_waited", self.changes_waited),
+            ("sends_at_the_budget", self.sends_at_the_budget),
             ("fenced_or_duplicate", self.fenced_or_duplicate),
             ("late_reports_of_returned_leases", self.late_reports_of_returned_leases),
             ("two_live_instances", self.two_live_instances),
@@ -92,6 +103,10 @@ impl Reached {
         self.cuts += other.cuts;
         self.freezes_past_a_right += other.freezes_past_a_right;
         self.refused_at_send += other.refused_at_send;
+        self.halted_at_send += other.halted_at_send;
+        self.changes_in_force += other.changes_in_force;
+        self.changes_waited += other.changes_waited;
+        self.sends_at_the_budget += other.sends_at_the_budget;
         self.fenced_or_duplicate += other.fenced_or_duplicate;
         self.late_reports_of_returned_leases += other.late_reports_of_returned_leases;
         self.two_live_instances += other.two_live_instances;
@@ -159,6 +174,15 @@ enum Happening {
         life: u64,
         settled: Settled,
     },
+    /// The user wants something else of the scan.
+    Ask(Change),
+    AskAgain(u64),
+    /// A deliberate bug: said before it is so.
+    InForceTooEarly {
+        agent: usize,
+        life: u64,
+        number: u64,
+    },
     Ordered {
         agent: usize,
         life: u64,
@@ -179,6 +203,8 @@ struct SimAgent {
     session: Option<SessionId>,
     cut_until: Time,
     frozen_until: Time,
+    /// What it said last.
+    hello: Option<protocol::message::Hello>,
     /// What those who send at it keep to.
     orders: Orders,
     /// This machine's clock is `offset + elapsed × rate`.
@@ -223,6 +249,7 @@ pub struct World {
     in_flight: BTreeMap<Target, (usize, u64, Epoch)>,
     announced: BTreeSet<Epoch>,
     finished: Option<ScanStatus>,
+    user: User,
     reached: Reached,
     missed: u64,
     silent: u64,
@@ -248,6 +275,8 @@ impl Scene {
     /// Six hosts in ten live, their ports are open, silent and closed, round trips take up to 400 ms, and as much is lost as the faults say.
     fn drawn(random: &mut Random, faults: &Faults) -> Self {
         let (hosts, ports) = (random.within(1, 200) as u32, random.within(1, 12) as u16);
+        // A minute at the rate, no more.
+        let hosts = faults.rate.map_or(hosts, |rate| hosts.min(rate * 60 / u32::from(ports)).max(1));
         let ping = random.chance(50) || faults.discover;
         let network = Network::new(random.next())
             .alive_ppm(600_000)
@@ -336,6 +365,7 @@ impl World {
             in_flight: BTreeMap::new(),
             announced: BTreeSet::new(),
             finished: None,
+            user: User::new(faults.rate),
             reached: Reached::default(),
             missed: 0,
             silent: 0,
@@ -359,6 +389,7 @@ impl World {
                 session: None,
                 cut_until: Time::ZERO,
                 frozen_until: Time::ZERO,
+                hello: None,
                 orders: Orders::default(),
                 offset: self.random.within(0, 1_000_000_000_000),
                 rate: 1.0 + drift / 1e6,
@@ -397,6 +428,7 @@ impl World {
             );
             self.after(at, Happening::Freeze(agent, length));
         }
+        self.populate_changes();
     }
 
     fn after(&mut self, delay: Duration, happening: Happening) {
@@ -458,6 +490,12 @@ impl World {
                 self.in_flight.remove(&target);
             }
             Happening::Answer { agent, life, settled } => self.answer(agent, life, settled),
+            Happening::Ask(change) => self.ask(change),
+            Happening::AskAgain(ask) => self.ask_again(ask),
+            Happening::InForceTooEarly { agent, life, number } if self.agents[agent].life == life => {
+                self.agent_gets(agent, AgentInput::InForce(number));
+            }
+            Happening::InForceTooEarly { .. } => {}
             Happening::Ordered { agent, life, orders } => self.ordered(agent, life, orders),
             Happening::CrashCoordinator => self.crash_coordinator(),
             Happening::StartCoordinator => self.start_coordinator(),

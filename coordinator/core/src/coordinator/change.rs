@@ -67,7 +67,10 @@ impl Coordinator {
                 if state.intent == Intent::Cancel {
                     running.stop(stop_at);
                 }
-                running.control = state;
+                // Answers of the store may overtake each other; what it keeps is the newest.
+                if running.control.version < version {
+                    running.control = state;
+                }
                 (self.work, self.retell) = (true, true);
                 Ok(version)
             }
