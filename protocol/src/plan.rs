@@ -216,6 +216,14 @@ impl Plan {
         self.order.len()
     }
 
+    /// The position of a cohort that is at most 1,024 positions beyond `from` in the plan's order.
+    #[must_use]
+    pub fn ahead(&self, from: u64, cohort: u64) -> Option<u64> {
+        (from..from.saturating_add(1_024))
+            .map_while(|at| Some((at, self.cohort_at(at)?)))
+            .find_map(|(at, number)| (number == cohort).then_some(at))
+    }
+
     /// The number of the cohort that comes at `position` of the order. `None` unless `position < cohorts`.
     #[must_use]
     pub fn cohort_at(&self, position: u64) -> Option<u64> {

@@ -58,6 +58,11 @@ pub struct AddressSet {
     v6: RangeSetBlaze<Ipv6Addr>,
 }
 
+/// Every IPv4 address.
+pub const ANY_V4: IpNet = IpNet::V4(ipnet::Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
+/// Every IPv6 address.
+pub const ANY_V6: IpNet = IpNet::V6(ipnet::Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));
+
 impl AddressSet {
     /// The empty set.
     pub fn new() -> Self {

@@ -65,6 +65,10 @@ pub struct Faults {
     pub rate: Option<u32>,
     /// How often the user wants something else of the scan.
     pub changes: u64,
+    /// How often an agent is told to go.
+    pub drains: u64,
+    /// Whether all agents but one may probe only a half of the addresses.
+    pub narrow: bool,
 }
 
 impl Faults {
@@ -88,6 +92,8 @@ impl Faults {
             discover: false,
             rate: None,
             changes: 0,
+            drains: 0,
+            narrow: false,
         }
     }
 
@@ -114,6 +120,8 @@ impl Faults {
             discover: random.chance(33),
             rate: random.chance(40).then(|| random.within(2, 80) as u32),
             changes: [0, 0, 1, 3, 6][random.within(0, 4) as usize],
+            drains: [0, 0, 1, 3][random.within(0, 3) as usize],
+            narrow: random.chance(25),
         }
     }
 }
@@ -155,6 +163,7 @@ impl Faults {
                 let quick = (0, 1);
                 Self { latency: quick, disk: quick, rate: None, changes: 12, agents: 3, freezes: 6, cuts: 0, ..drawn }
             }
+            Bug::AllowListIgnored => Self { narrow: true, agents: 3, ..drawn },
             Bug::ControlBeforeDurable => Self { changes: 12, coordinator_crashes: 6, kills_at_writes: 4, ..drawn },
             Bug::AnsweredBeforeCommit => Self::drawn_at_writes(seed, Which::Sqlite),
             _ => drawn,
@@ -193,6 +202,8 @@ pub enum Bug {
     LostConnectionFreesLeases,
     /// A shard whose lease ended is not kept as returned.
     ReturnedShardForgotten,
+    /// An agent says that it may probe what it may not.
+    AllowListIgnored,
 }
 
 impl Bug {
@@ -211,5 +222,6 @@ impl Bug {
         Self::ControlBeforeDurable,
         Self::LostConnectionFreesLeases,
         Self::ReturnedShardForgotten,
+        Self::AllowListIgnored,
     ];
 }

@@ -31,7 +31,7 @@ use protocol::range_set::AddressSet;
 use protocol::rate::Rate;
 use protocol::time::Time;
 use protocol::version::SPOKEN;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -134,6 +134,8 @@ pub struct Agent {
     /// Targets of the last claim that were not granted since.
     asked: u64,
     leases: BTreeMap<Epoch, Lease>,
+    /// Leases that are to be reported as soon as nothing of them is in flight.
+    giving_back: BTreeSet<Epoch>,
     /// Whose turn it is.
     turns: VecDeque<Epoch>,
     /// What was handed out and has not come back.
@@ -166,6 +168,7 @@ impl Agent {
             renewed_at: now,
             asked: 0,
             leases: BTreeMap::new(),
+            giving_back: BTreeSet::new(),
             turns: VecDeque::new(),
             out: BTreeMap::new(),
             in_flight: 0,
@@ -277,7 +280,7 @@ impl Agent {
                 self.unacknowledged.settle(epoch);
             }
             (Session::Open, CoordinatorMessage::Control(control)) => self.control(now, control),
-            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.report(epoch, Cause::Interrupted),
+            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.give_back(epoch),
             (Session::Open, CoordinatorMessage::Finished) => self.draining = true,
             (_, CoordinatorMessage::Refused { .. }) => self.redial(),
             (Session::None | Session::Silent, _) => {}
@@ -308,13 +311,19 @@ impl Agent {
         self.send(AgentMessage::Renew { number });
     }
 
-    /// Takes a grant if all hold: 1. it keeps its bounds; 2. every address is allowed here; 3. the right lasts; 4. it is new.
-    /// One that breaks 1 or 2 costs the session: it is refused whole.
+    /// Takes a grant if all hold: 1. it keeps its bounds; 2. every address that it covers is allowed here; 3. the right lasts; 4. it is
+    /// new. One that breaks 1 or 2 costs the session: it is refused whole.
     fn granted(&mut self, now: Time, grant: Grant) {
         let mut asked = AddressSet::new();
         let whole = grant.cohort.addresses().ranges().all(|(first, last)| asked.insert_range(first, last).is_ok());
-        let allowed = whole && asked.is_subset(&self.identity.allow);
-        if !grant.is_sound() || !allowed {
+        let is_sound = grant.is_sound();
+        let allow = &self.identity.allow;
+        let all_covered = || {
+            let covered = (grant.lo..grant.hi).filter(|&index| grant.covers(index));
+            covered.map(|index| grant.cohort.target(index)).all(|it| it.is_some_and(|it| allow.contains(it.address)))
+        };
+        let allowed = is_sound && ((whole && asked.is_subset(allow)) || all_covered());
+        if !allowed {
             return self.redial();
         }
         self.asked = self.asked.saturating_sub(u64::from(grant.covered()));
@@ -322,8 +331,12 @@ impl Agent {
             self.speed.idle(now);
         }
         if self.right.lasts(now) && !self.leases.contains_key(&grant.epoch) {
-            self.turns.push_back(grant.epoch);
-            self.leases.insert(grant.epoch, Lease::new(grant));
+            let epoch = grant.epoch;
+            self.turns.push_back(epoch);
+            self.leases.insert(epoch, Lease::new(grant));
+            if self.draining {
+                self.give_back(epoch);
+            }
         }
     }
 
@@ -331,6 +344,23 @@ impl Agent {
         self.draining = true;
         let all: Vec<_> = self.leases.keys().copied().collect();
         for epoch in all {
+            self.give_back(epoch);
+        }
+    }
+
+    /// Sends no more of a lease, lets end what is in flight, then reports it: the rest is the next pass's. In one step another agent
+    /// could probe what is still in flight here.
+    fn give_back(&mut self, epoch: Epoch) {
+        if self.leases.contains_key(&epoch) {
+            self.turns.retain(|&turn| turn != epoch);
+            self.giving_back.insert(epoch);
+            self.report_given_back(epoch);
+        }
+    }
+
+    fn report_given_back(&mut self, epoch: Epoch) {
+        let (first, last) = (ProbeId { epoch, index: 0 }, ProbeId { epoch, index: u32::MAX });
+        if self.giving_back.contains(&epoch) && self.out.range(first..=last).next().is_none() {
             self.report(epoch, Cause::Interrupted);
         }
     }
@@ -338,6 +368,7 @@ impl Agent {
     /// Ends a lease: what is known is reported, the rest is `not-probed`.
     fn report(&mut self, epoch: Epoch, cause: Cause) {
         let Some(lease) = self.leases.remove(&epoch) else { return };
+        self.giving_back.remove(&epoch);
         self.turns.retain(|&turn| turn != epoch);
         self.forget_aside(&lease);
         let report = lease.into_report(cause);
@@ -366,12 +397,14 @@ impl Agent {
             // Refused before the send because the batch was old; the right may have been renewed since.
             if one.outcome == Outcome::not_probed(Cause::Interrupted) {
                 lease.put_back(one.id);
+                self.report_given_back(one.id.epoch);
                 continue;
             }
             counted += u64::from(lease.settle(one));
             if lease.open() == 0 {
                 self.report(one.id.epoch, Cause::InternalError);
             }
+            self.report_given_back(one.id.epoch);
         }
         self.speed.settled(now, counted);
     }
@@ -380,7 +413,8 @@ impl Agent {
         self.hello();
         self.fill(now);
         self.claim(now);
-        if self.draining && self.leases.is_empty() && self.unacknowledged.is_empty() && !self.finished {
+        let through = self.leases.is_empty() && self.unacknowledged.is_empty() && self.out.is_empty();
+        if self.draining && through && !self.finished {
             self.finished = true;
             self.send(AgentMessage::Leaving);
             self.outputs.push_back(Output::Finished);
@@ -409,6 +443,7 @@ impl Agent {
         let (kept, dropped) = std::mem::take(&mut self.leases).into_iter().partition(|(epoch, _)| keep.contains(epoch));
         self.leases = kept;
         self.turns.retain(|epoch| keep.contains(epoch));
+        self.giving_back.retain(|epoch| keep.contains(epoch));
         let dropped: BTreeMap<Epoch, Lease> = dropped;
         for lease in dropped.values() {
             self.forget_aside(lease);

@@ -71,7 +71,7 @@ impl History {
     #[must_use]
     pub fn is_tried_again(&self, among_first: bool, alive: bool, policy: &Policy) -> bool {
         match self.outcome.cause() {
-            Some(Cause::Interrupted) => true,
+            Some(Cause::Interrupted | Cause::OutOfScope) => true,
             Some(Cause::Excluded | Cause::Broadcast | Cause::AgentFailed | Cause::NoAgent | Cause::NoDiscovery) => {
                 false
             }

@@ -17,6 +17,8 @@ pub struct Settings {
     pub stop_within: Duration,
     /// How long a cohort rests between two passes: what was lost to a burst is not lost to the same burst again.
     pub rest: Duration,
+    /// How long an agent that went is waited for: until then what only it may probe is kept for it.
+    pub agent_wait: Duration,
     /// The most leases that an instance has open.
     pub leases_max: usize,
     /// Whether agents are told to go when all scans are finished: those of a scan from here.
@@ -32,6 +34,7 @@ impl Default for Settings {
             silent_after: Duration::from_secs(6),
             stop_within: Duration::from_millis(1_500),
             rest: Duration::from_millis(500),
+            agent_wait: Duration::from_secs(60),
             leases_max: 256,
             dismiss: false,
         }

@@ -55,7 +55,10 @@ impl World {
                     }
                     self.after(delay, Happening::Ordered { agent, life, orders });
                 }
-                AgentOutput::Finished => {}
+                AgentOutput::Finished => {
+                    let down = self.random.millis(10, 3_000);
+                    self.after(down, Happening::Gone { agent, life });
+                }
             }
         }
         let now = self.local(agent);
@@ -102,6 +105,9 @@ impl World {
             self.broke(format!("O8: agent {agent} probes {}, a port of a host that is down", probe.target));
         }
         self.look_at_send(probe.target);
+        if !self.allow(agent).contains(probe.target.address) {
+            self.broke(format!("O12: agent {agent} probes {}, which its allow-list does not hold", probe.target));
+        }
         if let Some(other) = self.in_flight.insert(probe.target, (agent, life, probe.id.epoch)) {
             let this = (agent, life, probe.id.epoch);
             self.broke(format!("O2: {} is in flight from {this:?} and from {other:?}", probe.target));
@@ -137,6 +143,7 @@ impl World {
     pub(super) fn start_agent(&mut self, agent: usize) {
         let now = self.local(agent);
         let instance = InstanceId::new(self.random.next());
+        let allow = self.told_allow(agent);
         let sim = &mut self.agents[agent];
         sim.life += 1;
         sim.instance = instance;
@@ -148,16 +155,36 @@ impl World {
             instance,
             software: "0".into(),
             ping_method: PingMethod::Icmp,
-            allow: {
-                let mut allow = AddressSet::new();
-                allow.insert_net("192.0.0.0/16".parse().expect("a network"));
-                allow
-            },
+            allow,
             window_max: self.window,
         };
         sim.machine = Some(Agent::new(now, identity));
         let life = sim.life;
         self.after(Duration::ZERO, Happening::Dial { agent, life });
+    }
+
+    /// The allow-list of an agent. The first may probe everything; the others, where they are narrow, one half each.
+    pub(super) fn allow(&self, agent: usize) -> AddressSet {
+        let mut allow = AddressSet::new();
+        if agent == 0 || !self.faults.narrow {
+            allow.insert_net("192.0.0.0/16".parse().expect("a network"));
+            return allow;
+        }
+        let hosts = self.plan.addresses().len() as u32;
+        let half = (0..hosts).filter(|host| (*host < hosts / 2) == agent.is_multiple_of(2));
+        half.map(|host| Scene::target(host, 1).address).collect()
+    }
+
+    fn told_allow(&self, agent: usize) -> AddressSet {
+        if self.bug == Some(Bug::AllowListIgnored) { self.allow(0) } else { self.allow(agent) }
+    }
+
+    /// SIGTERM: it reports what there is and goes; another process of it comes.
+    pub(super) fn drain_out(&mut self, agent: usize) {
+        if self.agents[agent].machine.is_some() {
+            self.reached.drains += 1;
+            self.agent_gets(agent, AgentInput::Drain);
+        }
     }
 
     pub(super) fn crash_agent(&mut self, agent: usize) {

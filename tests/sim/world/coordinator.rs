@@ -176,7 +176,12 @@ impl World {
 
     pub(super) fn look_at_commit(&mut self, commit: &Commit) {
         let leases = self.store.leases(SCAN).unwrap_or_default();
-        match leases.iter().find(|lease| lease.epoch == commit.epoch) {
+        let of_lease = leases.iter().find(|lease| lease.epoch == commit.epoch);
+        let covered = of_lease.map(|it| protocol::covers::count(&it.covers, it.shard.lo, it.shard.hi)).unwrap_or(0);
+        let outcomes = protocol::chunk::decode(&commit.chunk, covered).unwrap_or_default();
+        let out_of_scope = outcomes.iter().filter(|it| it.cause() == Some(Cause::OutOfScope)).count();
+        self.reached.out_of_scope += out_of_scope as u64;
+        match of_lease {
             Some(lease) => self.reached.late_reports_of_returned_leases += u64::from(lease.holder.is_none()),
             None => self.reached.fenced_or_duplicate += 1,
         }

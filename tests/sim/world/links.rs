@@ -39,6 +39,7 @@ impl World {
             let acknowledge = AgentMessage::Acknowledge { scan: control.scan, version: control.version };
             self.after(Duration::ZERO, Happening::ToCoordinator { session, message: Some(acknowledge) });
         }
+        self.reached.given_back += u64::from(matches!(message, CoordinatorMessage::GiveBack { .. }));
         let message = through_codec(&message);
         let Some(link) = self.links.get(&session) else {
             return;

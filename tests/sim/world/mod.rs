@@ -11,6 +11,7 @@
 //! - O8: in stages, no port of a host that is down is probed.
 //! - O9: progress, read from the store, is the sum of the rows.
 //! - O10, O11: see `changes.rs`.
+//! - O12: an agent probes nothing that its allow-list does not hold.
 
 mod agents;
 mod changes;
@@ -61,6 +62,9 @@ pub struct Reached {
     changes_in_force: u64,
     changes_waited: u64,
     sends_at_the_budget: u64,
+    drains: u64,
+    out_of_scope: u64,
+    given_back: u64,
     fenced_or_duplicate: u64,
     late_reports_of_returned_leases: u64,
     two_live_instances: u64,
@@ -72,7 +76,7 @@ pub struct Reached {
 }
 
 impl Reached {
-    fn fields(&self) -> [(&'static str, u64); 16] {
+    fn fields(&self) -> [(&'static str, u64); 19] {
         [
             ("coordinator_crashes", self.coordinator_crashes),
             ("agent_crashes", self.agent_crashes),
@@ -82,6 +86,9 @@ impl Reached {
             ("halted_at_send", self.halted_at_send),
             ("changes_in_force", self.changes_in_force),
             ("changes_waited", self.changes_waited),
+            ("drains", self.drains),
+            ("out_of_scope", self.out_of_scope),
+            ("given_back", self.given_back),
             ("sends_at_the_budget", self.sends_at_the_budget),
             ("fenced_or_duplicate", self.fenced_or_duplicate),
             ("late_reports_of_returned_leases", self.late_reports_of_returned_leases),
@@ -106,6 +113,9 @@ impl Reached {
         self.halted_at_send += other.halted_at_send;
         self.changes_in_force += other.changes_in_force;
         self.changes_waited += other.changes_waited;
+        self.drains += other.drains;
+        self.out_of_scope += other.out_of_scope;
+        self.given_back += other.given_back;
         self.sends_at_the_budget += other.sends_at_the_budget;
         self.fenced_or_duplicate += other.fenced_or_duplicate;
         self.late_reports_of_returned_leases += other.late_reports_of_returned_leases;
@@ -177,6 +187,12 @@ enum Happening {
     /// The user wants something else of the scan.
     Ask(Change),
     AskAgain(u64),
+    Drain(usize),
+    /// It went by itself, and everything that it said was sent.
+    Gone {
+        agent: usize,
+        life: u64,
+    },
     /// A deliberate bug: said before it is so.
     InForceTooEarly {
         agent: usize,
@@ -336,6 +352,8 @@ impl World {
         let plan = scene.plan(seed)?;
         let ttl = faults.ttl;
         let settings = Settings { ttl, renew_every: ttl / 4, silent_after: ttl.mul_f64(0.6), ..Settings::default() };
+        // Longer than everything that befalls the one agent that may probe all.
+        let settings = Settings { agent_wait: Duration::from_secs(600), ..settings };
         settings.check(Duration::from_millis(900)).map_err(|error| error.to_string())?;
         let settings = match bug {
             Some(Bug::NoMargin) => Settings { margin: Duration::ZERO, ..settings },
@@ -428,6 +446,10 @@ impl World {
             );
             self.after(at, Happening::Freeze(agent, length));
         }
+        for _ in 0..faults.drains {
+            let (at, agent) = (moment(&mut self.random), self.random.next() as usize % self.agents.len());
+            self.after(at, Happening::Drain(agent));
+        }
         self.populate_changes();
     }
 
@@ -496,6 +518,9 @@ impl World {
                 self.agent_gets(agent, AgentInput::InForce(number));
             }
             Happening::InForceTooEarly { .. } => {}
+            Happening::Drain(agent) => self.drain_out(agent),
+            Happening::Gone { agent, life } if self.agents[agent].life == life => self.crash_agent(agent),
+            Happening::Gone { .. } => {}
             Happening::Ordered { agent, life, orders } => self.ordered(agent, life, orders),
             Happening::CrashCoordinator => self.crash_coordinator(),
             Happening::StartCoordinator => self.start_coordinator(),

@@ -391,6 +391,45 @@ fn a10_a_state_is_acknowledged_once_it_holds_at_everyone_who_sends() {
 }
 
 #[test]
+fn what_is_asked_back_is_reported_once_what_is_in_flight_has_ended() {
+    let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, None)]);
+    let grant = grants(SCAN, 1, 100, ProbeOptions::new(900, 40)).remove(0);
+    lab.grant(vec![grant.clone()]);
+    lab.run(ms(100));
+    lab.says(CoordinatorMessage::GiveBack { epoch: grant.epoch });
+    lab.run(ms(500));
+    assert_eq!((lab.sent.len(), lab.reports.len()), (40, 0), "what is in flight may still be answered");
+    lab.run(Duration::from_secs(2));
+    assert_eq!((lab.sent.len(), lab.reports.len()), (40, 1), "nothing more is sent");
+    let outcomes = chunk::decode(&lab.reports[0].chunk, 100).unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::FILTERED).count(), 40);
+    let left = Outcome::not_probed(Cause::Interrupted);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == left).count(), 60);
+}
+
+#[test]
+fn a_grant_may_hold_what_is_not_allowed_only_where_its_pass_does_not_cover_it() {
+    // Cohorts of two, and the allow-list ends within one of them.
+    let hosts = (4_033..4_161).map(|host| IpAddr::V4(Ipv4Addr::from(0xc000_0200 + host)));
+    let plan = RankedRanges::try_from(&hosts.collect::<AddressSet>()).unwrap();
+    let plan = Plan::new(plan, Slots::new(false, (1..=20).collect()), 7).unwrap();
+    let is_allowed =
+        |cohort: &protocol::plan::Cohort, index| addresses(4_096).contains(cohort.target(index).unwrap().address);
+    let half = |cohort: &protocol::plan::Cohort| (0..40).filter(|&index| is_allowed(cohort, index)).count() == 20;
+    let cohort = (0..plan.cohorts()).filter_map(|number| plan.cohort(number)).find(half).unwrap();
+    let covers = protocol::covers::bitmap(0, 40, |index| is_allowed(&cohort, index));
+    let options = ProbeOptions::new(900, 100);
+    for (covers, redials, sent) in [(Vec::new(), 1, 0), (covers, 0, 20)] {
+        let mut lab = Lab::new(quick, vec![control(SCAN, 1, Run::Go, None)]);
+        let (epoch, scan, cohort) = (Epoch::new(1), SCAN, cohort.clone());
+        lab.grant(vec![Grant { epoch, scan, pass: 1, cohort, lo: 0, hi: 40, covers, options }]);
+        lab.run(Duration::from_secs(1));
+        assert_eq!((lab.redials, lab.sent.len()), (redials, sent));
+        assert!(lab.sent.iter().all(|(_, probe)| addresses(4_096).contains(probe.target.address)));
+    }
+}
+
+#[test]
 fn a_paused_scan_keeps_its_leases_and_keeps_nobody_from_others() {
     let mut lab = Lab::new(quick, vec![control(SCAN, 1, Run::Pause, None), control(OTHER, 1, Run::Go, None)]);
     let claimed = lab.claims.len();

@@ -2,12 +2,13 @@
 
 use super::change::Hailed;
 use super::open::{Leased, Need};
-use super::scan::{Scan, Work};
+use super::reach::Allowed;
+use super::scan::Scan;
 use super::{Coordinator, Event, Lease, Output, Pending, SessionId};
 use crate::passes::History;
 use crate::resume::Resumed;
 use crate::settings::Settings;
-use crate::store::{AgentFacts, Cut, LeaseOrder, Shard, StoreRequest};
+use crate::store::{AgentFacts, Shard, StoreRequest};
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, Hello, ProbeOptions, Welcome};
 use protocol::range_set::AddressSet;
@@ -31,8 +32,10 @@ pub(super) struct Instance {
     /// When its right is over for the coordinator. `None` while it was never given one.
     pub(super) right_ends_at: Option<Time>,
     /// How many targets it wants that it was not given.
-    wants: u64,
-    each: u32,
+    pub(super) wants: u64,
+    pub(super) each: u32,
+    /// Since when it has been wanting more and there was nothing.
+    pub(super) idle_since: Option<Time>,
 }
 
 impl Coordinator {
@@ -52,7 +55,7 @@ impl Coordinator {
                 let before = if before.iter().all(|history| *history == History::PENDING) { &[][..] } else { before };
                 let leased =
                     Leased { shard: lease.shard, covers: lease.covers.as_slice().into(), before: before.into() };
-                coordinator.leases.insert(lease.epoch, Lease { scan: id, leased, holder: lease.holder });
+                coordinator.leases.insert(lease.epoch, Lease::new(now, id, leased, lease.holder));
                 if let Some(holder) = lease.holder {
                     let right_ends_at = Some(if rights_ended { now } else { now + settings.ttl + settings.margin });
                     let instance = Instance { right_ends_at, ..Instance::default() };
@@ -81,7 +84,7 @@ impl Coordinator {
         for id in ended {
             self.counters.rights_ended += 1;
             if let Some(session) = self.instances.get(&id).and_then(|instance| instance.session) {
-                self.close(session);
+                self.close(now, session);
             }
             self.instances.remove(&id);
             let held: Vec<_> =
@@ -100,16 +103,30 @@ impl Coordinator {
         session.heard_at = now;
         match (session.instance, message) {
             (None, AgentMessage::Hello(hello)) => self.hello(now, id, hello),
-            (None, _) => self.refuse(id, "the first frame of a session is hello"),
-            (Some(_), AgentMessage::Hello(_)) => self.refuse(id, "a session has one hello"),
+            (None, _) => self.refuse(now, id, "the first frame of a session is hello"),
+            (Some(_), AgentMessage::Hello(_)) => self.refuse(now, id, "a session has one hello"),
             (Some(instance), AgentMessage::Claim(claim)) => self.claim(now, id, instance, claim),
             (Some(instance), AgentMessage::Renew { number }) => {
                 self.renew(now, id, instance, number);
             }
-            (Some(_), AgentMessage::Report(report)) => self.report(id, report),
+            (Some(instance), AgentMessage::Report(report)) => self.report(now, id, instance, report),
             (Some(instance), AgentMessage::Acknowledge { scan, version }) => self.acknowledged(instance, scan, version),
-            (Some(_), AgentMessage::Leaving) => self.close(id),
+            (Some(instance), AgentMessage::Leaving) => self.leave(now, id, instance),
         }
+    }
+
+    /// An instance has reported everything, has nothing in flight and will probe no more: its right is over at once.
+    fn leave(&mut self, now: Time, id: SessionId, instance: InstanceId) {
+        self.close(now, id);
+        let held: Vec<_> =
+            self.leases.iter().filter(|(_, lease)| lease.holder == Some(instance)).map(|(&epoch, _)| epoch).collect();
+        self.release(held, false);
+        self.instances.remove(&instance);
+        for scan in self.scans.values_mut() {
+            scan.disown(instance);
+            scan.ledger.forget(instance);
+        }
+        (self.work, self.retell) = (true, true);
     }
 
     /// Hello is level-triggered: what the instance does not say it holds, it let go; what it should not hold, it is told to drop.
@@ -120,7 +137,7 @@ impl Coordinator {
                 "the agent speaks protocol version {}, the coordinator {SPOKEN}: upgrade the {older}",
                 hello.versions
             );
-            return self.refuse(id, &reason);
+            return self.refuse(now, id, &reason);
         };
         let known = self.instances.entry(hello.instance).or_default();
         known.allow = hello.allow.clone();
@@ -135,7 +152,7 @@ impl Coordinator {
             self.outputs.push_back(Output::Close(older));
         }
         if let Some(known) = self.instances.get_mut(&hello.instance) {
-            (known.wants, known.each) = (0, 0);
+            (known.wants, known.each, known.idle_since) = (0, 0, None);
         }
         if let Some(session) = self.sessions.get_mut(&id) {
             (session.instance, session.last_number, session.heard_at) = (Some(hello.instance), 0, now);
@@ -174,7 +191,7 @@ impl Coordinator {
             rises
         });
         let Some(known) = self.instances.get_mut(&instance).filter(|known| rises && known.session == Some(id)) else {
-            self.refuse(id, "the numbers of claims and renewals rise");
+            self.refuse(now, id, "the numbers of claims and renewals rise");
             return false;
         };
         known.right_ends_at = Some(now + self.settings.ttl + self.settings.margin);
@@ -191,71 +208,8 @@ impl Coordinator {
         }
     }
 
-    /// Gives work to whoever wants some, the one that has the fewest leases first.
-    pub(super) fn serve(&mut self) {
-        self.full = false;
-        let mut claimants: Vec<_> = self
-            .instances
-            .iter()
-            .filter_map(|(&id, known)| Some((id, known.session?, known.facts.clone()?, known.wants, known.each)))
-            .filter(|(_, _, _, wants, _)| *wants > 0)
-            .map(|claimant| (self.open_leases(claimant.0), claimant))
-            .collect();
-        claimants.sort_by_key(|(open, (id, ..))| (*open, *id));
-        for (open, (instance, session, agent, wants, each)) in claimants {
-            let mut room = self.settings.leases_max.saturating_sub(open);
-            let mut left = wants;
-            let scans: Vec<_> = self.scans.keys().copied().collect();
-            for scan in scans {
-                if left == 0 || room == 0 {
-                    break;
-                }
-                let work = self.cut(scan, instance, left, each, room);
-                if work.is_empty() {
-                    continue;
-                }
-                room -= work.len();
-                left = left.saturating_sub(work.iter().map(|(_, leased)| u64::from(leased.covered())).sum());
-                let (cuts, work) = work.into_iter().unzip();
-                let order = LeaseOrder { scan, holder: instance, agent: agent.clone(), cuts };
-                self.ask_store(StoreRequest::Lease(order), Pending::Lease { scan, instance, session, work });
-            }
-            self.full |= left > 0 && room == 0;
-            if let Some(known) = self.instances.get_mut(&instance) {
-                known.wants = left;
-            }
-        }
-    }
-
-    fn cut(&mut self, scan: ScanId, instance: InstanceId, targets: u64, each: u32, room: usize) -> Vec<(Cut, Leased)> {
-        // A returned lease whose late report waits for the store is about to be settled: it is not leased again.
-        let reported = |epoch: Epoch| {
-            self.pending
-                .values()
-                .any(|pending| matches!(pending, Pending::Commit { epoch: pending, .. } if *pending == epoch))
-        };
-        let returned: Vec<_> = self
-            .leases
-            .iter()
-            .filter(|(epoch, lease)| lease.scan == scan && lease.holder.is_none() && !reported(**epoch))
-            .map(|(&epoch, lease)| (epoch, lease.leased.shard, lease.leased.covered()))
-            .collect();
-        let Some(running) = self.scans.get_mut(&scan).filter(|running| running.ledger.has_share(instance)) else {
-            return Vec::new();
-        };
-        let work = running.cut(instance, targets, each, room, returned);
-        work.into_iter()
-            .filter_map(|Work { cut, leased }| match (&cut, leased) {
-                (_, Some(leased)) => Some((cut, leased)),
-                // Its epoch dies when the store leases it again; the requests are in one queue, so a report behind this finds it dead.
-                (Cut::Returned(epoch), None) => self.leases.remove(epoch).map(|lease| (cut, lease.leased)),
-                (Cut::Frontier { .. }, None) => None,
-            })
-            .collect()
-    }
-
     /// How many leases an instance has, those on their way from the store included.
-    fn open_leases(&self, instance: InstanceId) -> usize {
+    pub(super) fn open_leases(&self, instance: InstanceId) -> usize {
         let held = self.leases.values().filter(|lease| lease.holder == Some(instance)).count();
         let coming: usize = self
             .pending
@@ -272,30 +226,44 @@ impl Coordinator {
     /// its session still. Else they are taken back: nobody was told.
     pub(super) fn leased(
         &mut self,
+        now: Time,
         scan: ScanId,
         instance: InstanceId,
         session: SessionId,
         work: Vec<Leased>,
         epochs: &[Epoch],
     ) {
-        let current = self.instances.get(&instance).is_some_and(|known| known.session == Some(session));
+        let known = self.instances.get(&instance).filter(|known| known.session == Some(session));
+        let (current, allow) = (known.is_some(), known.map(|known| known.allow.clone()).unwrap_or_default());
+        let mut nothing = Vec::new();
         let mut grants = Vec::with_capacity(epochs.len());
         for (&epoch, leased) in epochs.iter().zip(work) {
             if let Some(running) = self.scans.get(&scan).filter(|_| current)
-                && let Some(cohort) = running.cohort(leased.shard.cohort)
+                && let Some((cohort, addresses)) = running.cohort_with_addresses(leased.shard.cohort)
             {
                 let Shard { pass, lo, hi, .. } = leased.shard;
-                let (cohort, covers) = (cohort.as_ref().clone(), leased.covers.to_vec());
+                let covers = match Allowed::of(cohort, addresses, &leased, &allow) {
+                    Allowed::All => leased.covers.to_vec(),
+                    Allowed::Some(bitmap) => bitmap,
+                    Allowed::None => {
+                        nothing.push(epoch);
+                        Vec::new()
+                    }
+                };
+                let cohort = cohort.as_ref().clone();
                 let options = ProbeOptions { per_host_rate: running.control.per_host_rate, ..running.options };
                 grants.push(Grant { epoch, scan, pass, cohort, lo, hi, covers, options });
             }
-            self.leases.insert(epoch, Lease { scan, leased, holder: Some(instance) });
+            self.leases.insert(epoch, Lease::new(now, scan, leased, Some(instance)));
         }
         if !current {
             return self.release(epochs.to_vec(), false);
         }
-        for grant in grants {
+        for grant in grants.into_iter().filter(|grant| !nothing.contains(&grant.epoch)) {
             self.send(session, CoordinatorMessage::Grant(grant));
+        }
+        for epoch in nothing {
+            self.settle_out_of_scope(session, epoch);
         }
     }
 
@@ -315,25 +283,28 @@ impl Coordinator {
     }
 
     /// Ends a session for a frame that broke the protocol.
-    pub(super) fn refuse(&mut self, session: SessionId, reason: &str) {
+    pub(super) fn refuse(&mut self, now: Time, session: SessionId, reason: &str) {
         self.counters.refused += 1;
         self.send(session, CoordinatorMessage::Refused { reason: reason.to_owned() });
-        self.close(session);
+        self.close(now, session);
     }
 
-    pub(super) fn close(&mut self, session: SessionId) {
+    pub(super) fn close(&mut self, now: Time, session: SessionId) {
         if self.sessions.contains_key(&session) {
             self.outputs.push_back(Output::Close(session));
-            self.forget_session(session);
+            self.forget_session(now, session);
         }
     }
 
     /// A lost connection is not a lost lease: the instance stays, with what it holds, until its right ends.
-    pub(super) fn forget_session(&mut self, id: SessionId) {
+    pub(super) fn forget_session(&mut self, now: Time, id: SessionId) {
         let Some(instance) = self.sessions.remove(&id).and_then(|session| session.instance) else { return };
         let holds = self.open_leases(instance) > 0;
+        if self.instances.get(&instance).is_some_and(|known| known.session == Some(id)) {
+            self.departs(now, instance);
+        }
         if let Some(known) = self.instances.get_mut(&instance).filter(|known| known.session == Some(id)) {
-            (known.session, known.wants) = (None, 0);
+            (known.session, known.wants, known.idle_since) = (None, 0, None);
             for scan in self.scans.values_mut() {
                 scan.ledger.lost(instance);
             }
@@ -350,11 +321,12 @@ impl Coordinator {
     /// Asks the store for what open cohorts need to go on: surveys, passes, their end.
     pub(super) fn go_on(&mut self, now: Time) {
         let rest = self.settings.rest;
+        let anybody = self.instances.values().any(|known| known.session.is_some());
         let needs: Vec<_> = self
             .scans
             .iter_mut()
             .flat_map(|(&scan, running)| {
-                running.needs(now, rest).into_iter().map(move |(cohort, need)| (scan, cohort, need))
+                running.needs(now, rest, anybody).into_iter().map(move |(cohort, need)| (scan, cohort, need))
             })
             .collect();
         for (scan, cohort, need) in needs {

@@ -114,6 +114,12 @@ impl Ledger {
         self.entries.get(&instance).is_some_and(|entry| entry.present() > 0)
     }
 
+    /// Its share as it was told last, in packets per second; `None` without a limit.
+    pub(super) fn share(&self, instance: InstanceId) -> Option<f64> {
+        let present = self.entries.get(&instance)?.present();
+        (present != UNLIMITED).then(|| Rate::from_micros(present).as_per_second())
+    }
+
     /// Who of those that can be told is to be told something else than it was told last: its share.
     pub(super) fn plan(&self, budget: Option<Rate>, version: (u64, bool)) -> Vec<(InstanceId, Option<Rate>)> {
         let shares = match budget {

@@ -7,8 +7,10 @@ mod change;
 mod instances;
 mod ledger;
 mod open;
+mod reach;
 mod reports;
 mod scan;
+mod serve;
 
 use crate::control::{Change, ChangeError, ControlState};
 use crate::progress::Progress;
@@ -19,6 +21,7 @@ use open::Leased;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{AgentMessage, CoordinatorMessage};
 use protocol::probe::{Outcome, Target};
+use protocol::range_set::AddressSet;
 use protocol::time::Time;
 use scan::Scan;
 use std::collections::{BTreeMap, VecDeque};
@@ -160,6 +163,15 @@ struct Lease {
     scan: ScanId,
     leased: Leased,
     holder: Option<InstanceId>,
+    granted_at: Time,
+    /// Whether its holder was asked to give it back.
+    asked_back: bool,
+}
+
+impl Lease {
+    fn new(now: Time, scan: ScanId, leased: Leased, holder: Option<InstanceId>) -> Self {
+        Self { scan, leased, holder, granted_at: now, asked_back: false }
+    }
 }
 
 /// What is to be done when the store answers.
@@ -187,6 +199,15 @@ pub struct Coordinator {
     last_request: u64,
     /// Whether there may be work for who wants some, since that was last looked for.
     work: bool,
+    /// How far the scans' turns are, in targets by weight.
+    served: f64,
+    /// Since when this process serves: when it first heard of anything. And whether those who were there before were waited for.
+    started_at: Option<Time>,
+    waited: bool,
+    /// What agents may probe that went, and until when that is kept for them.
+    departed: Vec<(Time, AddressSet)>,
+    /// When a lease will be so far behind that it is asked back.
+    ask_back_at: Option<Time>,
     /// The number of the last control message.
     last_control: u64,
     /// Whether somebody may have to be told what holds for a scan, or what is told of it has changed.
@@ -209,6 +230,11 @@ impl Coordinator {
             sessions: BTreeMap::new(),
             pending: BTreeMap::new(),
             last_request: 0,
+            served: 0.0,
+            started_at: None,
+            waited: false,
+            departed: Vec::new(),
+            ask_back_at: None,
             last_control: 0,
             retell: false,
             work: false,
@@ -228,7 +254,7 @@ impl Coordinator {
             Input::Opened(session) => {
                 self.sessions.insert(session, Session { instance: None, heard_at: now, last_number: 0 });
             }
-            Input::Closed(session) => self.forget_session(session),
+            Input::Closed(session) => self.forget_session(now, session),
             Input::Message(session, message) => self.message(now, session, *message),
             Input::Stored(request, reply) => self.stored(now, request, reply),
         }
@@ -245,7 +271,7 @@ impl Coordinator {
             .map(|(&id, _)| id)
             .collect();
         for session in silent {
-            self.close(session);
+            self.close(now, session);
         }
         self.advance(now);
     }
@@ -261,7 +287,7 @@ impl Coordinator {
         let rights = self.instances.values().filter_map(|instance| instance.right_ends_at);
         let silences = self.sessions.values().map(|session| session.heard_at + self.settings.silent_after);
         let stops = self.scans.values().filter_map(Scan::wakes_at);
-        rights.chain(silences).chain(stops).min()
+        rights.chain(silences).chain(stops).chain(self.ask_back_at).chain(self.gives_up_at()).min()
     }
 
     /// What was refused or came to nothing so far.
@@ -277,7 +303,7 @@ impl Coordinator {
         };
         match (pending, reply) {
             (Pending::Lease { scan, instance, session, work }, StoreReply::Leased(epochs)) => {
-                self.leased(scan, instance, session, work, &epochs);
+                self.leased(now, scan, instance, session, work, &epochs);
             }
             (Pending::BeginPass { scan, cohort, pass }, StoreReply::Done) => {
                 if let Some(scan) = self.scans.get_mut(&scan) {
@@ -285,8 +311,9 @@ impl Coordinator {
                 }
             }
             (Pending::Survey { scan, cohort, indices }, StoreReply::Surveyed(histories)) => {
+                let reach = self.reach(now);
                 if let Some(scan) = self.scans.get_mut(&scan) {
-                    scan.surveyed(cohort, indices, &histories);
+                    scan.surveyed(cohort, indices, &histories, &reach);
                     self.work = true;
                 }
             }
@@ -348,13 +375,16 @@ impl Coordinator {
 
     /// Whatever the last input made possible: grants, closed cohorts, ended scans.
     fn advance(&mut self, now: Time) {
+        self.started_at.get_or_insert(now);
         self.go_on(now);
+        self.give_up_waiting(now);
         if std::mem::take(&mut self.retell) {
             self.retell();
         }
         if std::mem::take(&mut self.work) {
-            self.serve();
+            self.serve(now);
         }
+        self.ask_back(now);
         self.finish_scans(now);
         self.dismiss();
     }
@@ -401,7 +431,7 @@ impl Coordinator {
                 let waiting = self.pending.values().any(|pending| pending.concerns(**id));
                 !scan.finishing
                     && !waiting
-                    && (scan.is_through() || scan.stops_at().is_some_and(|at| !held || at <= now))
+                    && (scan.is_through() || scan.given_up || scan.stops_at().is_some_and(|at| !held || at <= now))
             })
             .map(|(&id, scan)| (id, scan.final_status()))
             .collect();

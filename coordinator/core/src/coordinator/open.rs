@@ -4,6 +4,7 @@
 //! of targets, the policy of [`passes`](crate::passes) which of them are tried again, and these become pieces to be leased. In stages
 //! (see [`stages`](crate::stages)) the first pass ends with the pings, and ports of live hosts are what later passes find never tried.
 
+use super::reach::Reach;
 use crate::cutting::{Left, OpenCohort};
 use crate::host::OPEN_PORTS_MAX;
 use crate::passes::{ALWAYS_AGAIN, History, Loss, Policy};
@@ -11,7 +12,8 @@ use crate::store::Shard;
 use protocol::covers;
 use protocol::id::InstanceId;
 use protocol::plan::{Cohort, SHARD_TARGETS_MAX};
-use protocol::probe::Outcome;
+use protocol::probe::{Cause, Outcome};
+use protocol::range_set::AddressSet;
 use protocol::time::Time;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -67,6 +69,7 @@ pub(super) enum Need {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) cohort: Arc<Cohort>,
+    pub(super) addresses: AddressSet,
     pub(super) owner: Option<InstanceId>,
     pass: u8,
     phase: Phase,
@@ -91,6 +94,7 @@ impl Open {
     pub(super) fn new(cohort: Arc<Cohort>) -> Self {
         let (alive, kept) = (vec![false; cohort.hosts() as usize], vec![0; cohort.hosts() as usize]);
         Self {
+            addresses: cohort.addresses().to_set(),
             cohort,
             owner: None,
             pass: 1,
@@ -138,17 +142,26 @@ impl Open {
     }
 
     /// As the cutter sees it; `None` while it has nothing to be cut.
-    pub(super) fn seen_as(&self, number: u64) -> Option<OpenCohort> {
+    pub(super) fn seen_as(&self, number: u64, reach: Option<&Reach<'_>>) -> Option<OpenCohort> {
         let left = match &self.phase {
+            Phase::First { .. } if reach.is_some_and(|reach| !reach.has(&self.addresses)) => return None,
             Phase::First { frontier } if *frontier < self.cohort.first_pass_len() => {
                 Left::Whole(*frontier..self.cohort.first_pass_len())
             }
             Phase::Later { prepared, .. } if !prepared.is_empty() => {
-                Left::Prepared(prepared.iter().map(|piece| (piece.shard, piece.covered())).collect())
+                // They are leased in their order: behind one that is for others nothing is.
+                let fits =
+                    |piece: &&Leased| reach.is_none_or(|reach| reach.has_of(&self.cohort, &self.addresses, piece));
+                Left::Prepared(prepared.iter().take_while(fits).map(|piece| (piece.shard, piece.covered())).collect())
             }
             _ => return None,
         };
         Some(OpenCohort { number, pass: self.pass, left, owner: self.owner })
+    }
+
+    /// True if nothing of it was leased yet.
+    pub(super) fn is_untouched(&self) -> bool {
+        matches!(self.phase, Phase::First { frontier: 0 })
     }
 
     /// Takes what was cut from the frontier of its first pass.
@@ -234,7 +247,7 @@ impl Open {
     }
 
     /// What it needs now, which is then on its way.
-    pub(super) fn need(&mut self, now: Time, rest: std::time::Duration) -> Option<Need> {
+    pub(super) fn need(&mut self, now: Time, rest: std::time::Duration, anybody: bool) -> Option<Need> {
         let (first, end) = (self.cohort.first_pass_len(), self.end());
         let through = self.leased == 0
             && match &self.phase {
@@ -259,7 +272,8 @@ impl Open {
                 Some(Need::BeginPass(self.pass + 1))
             }
             Phase::Later { surveyed, surveying, prepared, .. }
-                if !*surveying && *surveyed < end && prepared.len() < PREPARED_MAX =>
+                // What is tried again depends on who there is to try.
+                if anybody && !*surveying && *surveyed < end && prepared.len() < PREPARED_MAX =>
             {
                 *surveying = true;
                 Some(Need::Survey(*surveyed..end.min(surveyed.saturating_add(SHARD_TARGETS_MAX))))
@@ -275,7 +289,8 @@ impl Open {
     }
 
     /// The store told what became of `indices`: what is tried again becomes pieces.
-    pub(super) fn surveyed(&mut self, indices: Range<u32>, histories: &[History], policy: Policy) {
+    /// What only agents may probe that are not there is left.
+    pub(super) fn surveyed(&mut self, indices: Range<u32>, histories: &[History], policy: Policy, reach: &AddressSet) {
         let policy = Policy { settled_anything: self.settled, ..policy };
         let hosts = self.cohort.hosts();
         if self.is_staged() {
@@ -293,7 +308,10 @@ impl Open {
                 if self.is_staged_port(*index) && (!alive || *history == History::PENDING) {
                     return alive;
                 }
+                let out_of_scope = history.outcome.cause() == Some(Cause::OutOfScope);
+                let reached = || self.cohort.target(*index).is_some_and(|target| reach.contains(target.address));
                 may_be_tried_again(history.outcome)
+                    && (!out_of_scope || reached())
                     && history.is_tried_again(index / hosts < ALWAYS_AGAIN, alive, &policy)
             })
             .collect();

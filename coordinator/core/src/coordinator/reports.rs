@@ -1,37 +1,53 @@
 //! Reports: what they must be to be taken.
 
 use super::open::Leased;
+use super::reach::Allowed;
 use super::{Coordinator, Found, Pending, SessionId};
 use crate::store::{Commit, StoreRequest};
 use protocol::chunk;
+use protocol::id::{Epoch, InstanceId};
 use protocol::message::{CommitReply, CoordinatorMessage, Finding, Report};
 use protocol::plan::Cohort;
 use protocol::probe::Outcome;
+use protocol::time::Time;
 use std::sync::Arc;
 
 impl Coordinator {
     /// Passes a report to the store if all hold: 1. its epoch is live as far as is known here; 2. it has one outcome for each target of
     /// the lease; 3. its findings are the targets that it says were found open or up, in order. A dead epoch is a value, not an
     /// error; a report that contradicts itself costs the session.
-    pub(super) fn report(&mut self, session: SessionId, report: Report) {
+    pub(super) fn report(&mut self, now: Time, session: SessionId, instance: InstanceId, report: Report) {
         let lease = self.leases.get(&report.epoch).cloned();
-        let cohort =
-            lease.as_ref().and_then(|lease| self.scans.get(&lease.scan)?.cohort(lease.leased.shard.cohort).cloned());
-        let (Some(lease), Some(cohort)) = (lease, cohort) else {
+        let allow = self.instances.get(&instance).map(|known| known.allow.clone()).unwrap_or_default();
+        let cohort = lease.as_ref().and_then(|lease| {
+            let (cohort, addresses) = self.scans.get(&lease.scan)?.cohort_with_addresses(lease.leased.shard.cohort)?;
+            Some((cohort.clone(), Allowed::of(cohort, addresses, &lease.leased, &allow)))
+        });
+        let (Some(lease), Some((cohort, allowed))) = (lease, cohort) else {
             self.counters.fenced += 1;
             return self.send(session, CoordinatorMessage::Committed { epoch: report.epoch, reply: CommitReply::Gone });
         };
-        let outcomes = match chunk::decode(&report.chunk, lease.leased.covered()) {
-            Ok(outcomes) => outcomes,
+        let outcomes = match chunk::decode(&report.chunk, allowed.reported(&lease.leased)) {
+            Ok(outcomes) => allowed.complete(&lease.leased, outcomes),
             Err(error) => {
-                return self.refuse(session, &format!("the report of lease {} is malformed: {error}", report.epoch));
+                return self.refuse(
+                    now,
+                    session,
+                    &format!("the report of lease {} is malformed: {error}", report.epoch),
+                );
             }
         };
         let Some(findings) = found(&cohort, &lease.leased, &outcomes, &report.findings) else {
-            return self
-                .refuse(session, &format!("the findings of lease {} are not those of its outcomes", report.epoch));
+            return self.refuse(
+                now,
+                session,
+                &format!("the findings of lease {} are not those of its outcomes", report.epoch),
+            );
         };
-        let Report { epoch, chunk, findings: mut stored } = report;
+        let Report { epoch, mut chunk, findings: mut stored } = report;
+        if allowed != Allowed::All {
+            chunk = chunk::encode(&outcomes);
+        }
         if let Some(running) = self.scans.get_mut(&lease.scan) {
             stored.retain(|finding| running.keeps(cohort.number(), finding.index));
         }
@@ -40,6 +56,15 @@ impl Coordinator {
             StoreRequest::Commit(commit),
             Pending::Commit { scan: lease.scan, epoch, session, outcomes, findings },
         );
+    }
+
+    /// Settles a lease of which its holder may probe nothing: it is told of none of it.
+    pub(super) fn settle_out_of_scope(&mut self, session: SessionId, epoch: Epoch) {
+        let Some(lease) = self.leases.get(&epoch) else { return };
+        let (scan, outcomes) = (lease.scan, Allowed::None.complete(&lease.leased, Vec::new()));
+        let commit = Commit { scan, epoch, chunk: chunk::encode(&outcomes), findings: Vec::new() };
+        let pending = Pending::Commit { scan, epoch, session, outcomes, findings: Vec::new() };
+        self.ask_store(StoreRequest::Commit(commit), pending);
     }
 }
 

@@ -3,6 +3,8 @@
 use super::Sign;
 use super::ledger::Ledger;
 use super::open::{Leased, Need, Open};
+use super::reach::Reach;
+use super::serve::Turn;
 use crate::control::{ControlState, Intent};
 use crate::cutting::{self, Problem, Returned, cut};
 use crate::passes::{History, Loss, Policy};
@@ -32,6 +34,11 @@ pub(super) struct Scan {
     pub(super) created: bool,
     /// The version of what was told to those who follow it, and for whom it waited.
     pub(super) announced: (u64, Vec<String>),
+    /// Where it stands among the scans.
+    pub(super) turn: Turn,
+    /// Since when there is nobody who may probe anything of it, and whether it was waited long enough for one.
+    pub(super) alone_since: Option<Time>,
+    pub(super) given_up: bool,
     /// What it covers.
     pub(super) addresses: AddressSet,
     pub(super) progress: Progress,
@@ -43,6 +50,9 @@ pub(super) struct Scan {
     closed: u64,
     stop_at: Option<Time>,
 }
+
+/// How many cohorts are opened and left to others at most, before an agent waits for these.
+const UNTOUCHED_MAX: usize = 256;
 
 /// What was cut for an agent: how the store is to lease it, and what it covers. A returned lease's cover is known by its epoch.
 #[derive(Debug)]
@@ -65,6 +75,9 @@ impl Scan {
             ledger: Ledger::default(),
             created: false,
             announced: (1, Vec::new()),
+            turn: Turn::default(),
+            alone_since: None,
+            given_up: false,
             progress,
             finishing: false,
             tries: record.tries,
@@ -107,7 +120,7 @@ impl Scan {
     }
 
     /// Whether anything of it may be leased.
-    fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         self.stop_at.is_none() && self.control.intent == Intent::Go
     }
 
@@ -149,8 +162,14 @@ impl Scan {
         self.loss.estimate()
     }
 
-    pub(super) fn cohort(&self, number: u64) -> Option<&Arc<Cohort>> {
-        self.open.get(&number).map(|open| &open.cohort)
+    pub(super) fn cohort_with_addresses(&self, number: u64) -> Option<(&Arc<Cohort>, &AddressSet)> {
+        self.open.get(&number).map(|open| (&open.cohort, &open.addresses))
+    }
+
+    /// Whether what a lease covers is for a claimant.
+    pub(super) fn may_take(&self, leased: &Leased, reach: &Reach<'_>) -> bool {
+        let open = self.open.get(&leased.shard.cohort);
+        open.is_some_and(|open| reach.has_of(&open.cohort, &open.addresses, leased))
     }
 
     /// Cuts work for a claimant, and takes it: what is cut is not cut again.
@@ -161,11 +180,12 @@ impl Scan {
         each: u32,
         pieces_max: usize,
         returned: Vec<(Epoch, Shard, u32)>,
+        reach: Option<&Reach<'_>>,
     ) -> Vec<Work> {
         if !self.goes_on() {
             return Vec::new();
         }
-        let open: Vec<_> = self.open.iter().filter_map(|(&number, open)| open.seen_as(number)).collect();
+        let open: Vec<_> = self.open.iter().filter_map(|(&number, open)| open.seen_as(number, reach)).collect();
         let returned: Vec<_> = returned
             .into_iter()
             .map(|(epoch, shard, covered)| {
@@ -176,13 +196,22 @@ impl Scan {
         let problem = Problem { claimant, targets, each, pieces_max, open: &open, returned: &returned };
         let (plan, opened) = (&self.plan, &mut self.opened);
         let mut new = Vec::new();
+        let mut idle = if reach.is_some() { self.open.values().filter(|open| open.is_untouched()).count() } else { 0 };
         let pieces = cut(&problem, || {
-            let number = plan.cohort_at(*opened)?;
-            let cohort = Arc::new(plan.cohort(number)?);
-            *opened += 1;
-            let len = cohort.first_pass_len();
-            new.push((number, Open::new(cohort)));
-            Some((number, len))
+            loop {
+                let number = plan.cohort_at(*opened).filter(|_| idle < UNTOUCHED_MAX)?;
+                let cohort = Arc::new(plan.cohort(number)?);
+                *opened += 1;
+                let len = cohort.first_pass_len();
+                let open = Open::new(cohort);
+                // What is for others stays open for them.
+                let fits = reach.is_none_or(|reach| reach.has(&open.addresses));
+                new.push((number, open));
+                if fits {
+                    return Some((number, len));
+                }
+                idle += 1;
+            }
         });
         self.open.extend(new);
         let mut work = Vec::with_capacity(pieces.len());
@@ -239,14 +268,14 @@ impl Scan {
     }
 
     /// What its cohorts need from the store now, which is then on its way.
-    pub(super) fn needs(&mut self, now: Time, rest: Duration) -> Vec<(u64, Need)> {
+    pub(super) fn needs(&mut self, now: Time, rest: Duration, anybody: bool) -> Vec<(u64, Need)> {
         if self.stop_at.is_some() {
             return Vec::new();
         }
         let (open, loss) = (&mut self.open, &mut self.loss);
         let mut needs = Vec::new();
         for (&number, open) in open {
-            needs.extend(open.need(now, rest).map(|need| (number, need)));
+            needs.extend(open.need(now, rest, anybody).map(|need| (number, need)));
             if let Some(measured) = open.take_loss() {
                 loss.add(measured);
             }
@@ -260,10 +289,10 @@ impl Scan {
         }
     }
 
-    pub(super) fn surveyed(&mut self, number: u64, indices: Range<u32>, histories: &[History]) {
+    pub(super) fn surveyed(&mut self, number: u64, indices: Range<u32>, histories: &[History], reach: &AddressSet) {
         let policy = Policy { tries: self.tries, loss: self.loss, settled_anything: true };
         if let Some(open) = self.open.get_mut(&number) {
-            open.surveyed(indices, histories, policy);
+            open.surveyed(indices, histories, policy, reach);
         }
     }
 

@@ -18,6 +18,7 @@ use protocol::rate::Rate;
 /// If the store does not conform: it is for tests.
 pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
     scans_are_kept_and_repeated_harmlessly(&mut *make());
+    a_cohort_may_be_opened_before_its_turn(&mut *make());
     what_holds_for_a_scan_is_kept_and_never_goes_back(&mut *make());
     leases_are_made_all_or_none_and_epochs_rise(&mut *make());
     a_report_counts_once_while_its_epoch_is_live(&mut *make());
@@ -92,6 +93,20 @@ fn scans_are_kept_and_repeated_harmlessly(store: &mut dyn Store) {
     let unknown = ScanId::from_bytes([8; 16]);
     assert!(matches!(store.set_status(unknown, ScanStatus::Done), Err(StoreError::UnknownScan(id)) if id == unknown));
     assert!(store.leases(unknown).is_err() && store.chunks(unknown, 0, 0..1).is_err() && store.audit(unknown).is_err());
+}
+
+fn a_cohort_may_be_opened_before_its_turn(store: &mut dyn Store) {
+    store.create_scan(&example()).expect("a new scan");
+    let (first, second) = (cohort_at(0), cohort_at(1));
+    store.lease(&order(vec![frontier(shard(second, 0, 4))])).expect("a lease");
+    let mut open = vec![
+        CohortRecord { number: first, pass: 1, frontier: 0 },
+        CohortRecord { number: second, pass: 1, frontier: 4 },
+    ];
+    open.sort_by_key(|record| record.number);
+    assert_eq!(store.cohorts(SCAN).expect("cohorts"), (open, 2));
+    store.lease(&order(vec![frontier(shard(first, 0, 10))])).expect("a lease");
+    store.audit(SCAN).expect("the invariants hold");
 }
 
 fn what_holds_for_a_scan_is_kept_and_never_goes_back(store: &mut dyn Store) {

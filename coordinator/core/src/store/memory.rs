@@ -64,8 +64,12 @@ impl Stored {
             },
             Cut::Frontier { shard, covers } => {
                 let opens = !self.open.contains_key(&shard.cohort);
-                if opens && self.plan.cohort_at(self.opened) != Some(shard.cohort) {
-                    return Err(conflict());
+                if opens {
+                    let ahead = self.plan.ahead(self.opened, shard.cohort).ok_or_else(conflict)?;
+                    for number in (self.opened..=ahead).filter_map(|position| self.plan.cohort_at(position)) {
+                        self.open.insert(number, CohortRecord { number, pass: 1, frontier: 0 });
+                    }
+                    self.opened = ahead + 1;
                 }
                 let len = match shard.pass {
                     1 => self.plan.first_pass_len(shard.cohort),
@@ -80,7 +84,6 @@ impl Stored {
                     return Err(conflict());
                 }
                 record.frontier = shard.hi;
-                self.opened += u64::from(opens);
                 Ok((*shard, covers.clone(), 0))
             }
         }

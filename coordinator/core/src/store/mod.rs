@@ -150,7 +150,8 @@ pub struct LeaseRecord {
 /// What a new lease covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// From the frontier of a cohort, which moves to the shard's end. A cohort that has no record is opened by it. In the first pass
+    /// From the frontier of a cohort, which moves to the shard's end. A cohort that has no record is opened by it, and with
+    /// it all that come before it in the plan's order. In the first pass
     /// the shard begins at the frontier; in a later one not before it, as nothing of what lies between is covered.
     Frontier {
         /// Where the targets lie.

@@ -111,10 +111,16 @@ pub(super) fn take(connection: &Connection, known: &Known, cut: &Cut) -> Result<
         Cut::Frontier { shard, covers } => {
             let open = open_cohort(connection, known.key, shard.cohort)?;
             if open.is_none() {
-                if known.plan.cohort_at(opened(connection, known.key)?) != Some(shard.cohort) {
-                    return Err(conflict().into());
+                let from = opened(connection, known.key)?;
+                let ahead = known.plan.ahead(from, shard.cohort).ok_or_else(conflict)?;
+                for number in (from..ahead).filter_map(|position| known.plan.cohort_at(position)) {
+                    connection
+                        .prepare_cached("INSERT INTO cohort (scan, number, pass, frontier) VALUES (?, ?, 1, 0)")?
+                        .execute(params![known.key, signed(number)])?;
                 }
-                connection.prepare_cached("UPDATE scan SET opened = opened + 1 WHERE key = ?")?.execute([known.key])?;
+                connection
+                    .prepare_cached("UPDATE scan SET opened = ? WHERE key = ?")?
+                    .execute([signed(ahead + 1), known.key])?;
             }
             let record = open.unwrap_or(CohortRecord { number: shard.cohort, pass: 1, frontier: 0 });
             let len = match shard.pass {

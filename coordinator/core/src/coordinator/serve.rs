@@ -1,0 +1,258 @@
+//! Who is given work of which scan, and from whom work is asked back.
+//!
+//! Scans take turns by start-time fair queueing (Goyal, Vin and Cheng, 1996): the next piece is cut from the scan whose targets granted
+//! so far, by its weight, are the fewest; one that had nothing to give for a while does not catch up.
+
+use super::reach::Reach;
+use super::scan::Work;
+use super::{Coordinator, Output, Pending};
+use crate::store::{Cut, LeaseOrder, StoreRequest};
+use protocol::id::{Epoch, InstanceId, ScanId};
+use protocol::message::CoordinatorMessage;
+use protocol::range_set::AddressSet;
+use protocol::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::open::Leased;
+
+/// How much work an agent has in hand of a scan with a budget, where there are others: more would hold it.
+const CAPPED_WORK: Duration = Duration::from_secs(3);
+/// How much work agents have in hand: a lease that is given is through in about as long.
+const EXPECTED: Duration = Duration::from_secs(3);
+
+/// What was granted of a scan, by its weight: where it stands in the queue.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Turn {
+    /// In targets by weight.
+    pub(super) next: f64,
+}
+
+impl Coordinator {
+    /// Gives work to whoever wants some, the one that has the fewest leases first.
+    pub(super) fn serve(&mut self, now: Time) {
+        self.full = false;
+        let mut claimants: Vec<_> = self
+            .instances
+            .iter()
+            .filter(|(_, known)| known.session.is_some() && known.facts.is_some() && known.wants > 0)
+            .map(|(&id, _)| (self.open_leases(id), id))
+            .collect();
+        claimants.sort_unstable();
+        let all = self.reach(now);
+        for (open, instance) in claimants {
+            self.serve_one(now, instance, open, &all);
+        }
+    }
+
+    /// What anybody may probe who is connected, or went a short time ago. After a start nobody knows who was there.
+    pub(super) fn reach(&self, now: Time) -> AddressSet {
+        let mut all = AddressSet::new();
+        if self.started_at.is_none_or(|at| now < at + self.settings.agent_wait) {
+            all.insert_net(protocol::range_set::ANY_V4);
+            all.insert_net(protocol::range_set::ANY_V6);
+            return all;
+        }
+        for known in self.instances.values().filter(|known| known.session.is_some()) {
+            all.extend(&known.allow);
+        }
+        for (_, allow) in self.departed.iter().filter(|(until, _)| *until > now) {
+            all.extend(allow);
+        }
+        all
+    }
+
+    /// An agent went: what it may probe is kept for it for a while.
+    pub(super) fn departs(&mut self, now: Time, instance: InstanceId) {
+        let until = now + self.settings.agent_wait;
+        self.departed.retain(|(until, _)| *until > now);
+        if let Some(known) = self.instances.get(&instance) {
+            match self.departed.iter_mut().find(|(_, allow)| *allow == known.allow) {
+                Some(departed) => departed.0 = until,
+                None => self.departed.push((until, known.allow.clone())),
+            }
+        }
+    }
+
+    /// What was kept for somebody who did not come back is kept no longer; a scan of which nobody may probe anything for so long ends.
+    pub(super) fn give_up_waiting(&mut self, now: Time) {
+        let before = self.departed.len();
+        self.departed.retain(|(until, _)| *until > now);
+        let start_is_over = self.started_at.is_some_and(|at| at + self.settings.agent_wait <= now) && !self.waited;
+        self.waited |= start_is_over;
+        self.work |= self.departed.len() < before || start_is_over;
+        let (instances, leases) = (&self.instances, &self.leases);
+        for (&id, scan) in self.scans.iter_mut().filter(|(_, scan)| scan.created) {
+            let useful =
+                instances.values().any(|known| known.session.is_some() && !known.allow.is_disjoint(&scan.addresses));
+            let held = leases.values().any(|lease| lease.scan == id && lease.holder.is_some());
+            let alone = scan.goes_on() && !useful && !held;
+            scan.alone_since = alone.then(|| scan.alone_since.unwrap_or(now));
+            scan.given_up |= scan.alone_since.is_some_and(|since| since + self.settings.agent_wait <= now);
+        }
+    }
+
+    /// When [`give_up_waiting`](Self::give_up_waiting) has something to do.
+    pub(super) fn gives_up_at(&self) -> Option<Time> {
+        let wait = self.settings.agent_wait;
+        let start = self.started_at.filter(|_| !self.waited).map(|at| at + wait);
+        let alone = self.scans.values().filter(|scan| !scan.given_up && !scan.finishing);
+        let alone = alone.filter_map(|scan| Some(scan.alone_since? + wait));
+        self.departed.iter().map(|&(until, _)| until).chain(start).chain(alone).min()
+    }
+
+    fn serve_one(&mut self, now: Time, instance: InstanceId, open: usize, all: &AddressSet) {
+        let Some(known) = self.instances.get(&instance) else { return };
+        let (Some(session), Some(agent)) = (known.session, known.facts.clone()) else { return };
+        let (mut left, each, allow) = (known.wants, known.each, known.allow.clone());
+        let mut room = self.settings.leases_max.saturating_sub(open);
+        let mut given: BTreeMap<ScanId, Vec<(Cut, Leased)>> = BTreeMap::new();
+        let mut nothing: BTreeSet<ScanId> = BTreeSet::new();
+        let alone = self.scans.len() == 1;
+        while left > 0 && room > 0 {
+            let next = self
+                .scans
+                .iter()
+                .filter(|(id, _)| !nothing.contains(id))
+                .map(|(&id, scan)| (scan.turn.next.max(self.served), id))
+                .min_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+            let Some((turn, scan)) = next else { break };
+            let (mut targets, mut pieces) = (left, room);
+            if !alone {
+                let in_hand = given.get(&scan).map_or(0, |work| covered(work));
+                let may = self.may_have(scan, instance).saturating_sub(in_hand);
+                targets = left.min(may).min(u64::from(each.max(1)));
+                pieces = room.min(1);
+            }
+            let reach = Reach { claimant: &allow, all };
+            let work = if targets > 0 { self.cut(scan, instance, targets, each, pieces, &reach) } else { Vec::new() };
+            if work.is_empty() {
+                nothing.insert(scan);
+                continue;
+            }
+            room -= work.len();
+            left = left.saturating_sub(covered(&work));
+            self.served = turn;
+            if let Some(running) = self.scans.get_mut(&scan) {
+                running.turn.next = turn + covered(&work) as f64 / f64::from(running.control.weight);
+            }
+            given.entry(scan).or_default().extend(work);
+        }
+        for (scan, work) in given {
+            let (cuts, work) = work.into_iter().unzip();
+            let order = LeaseOrder { scan, holder: instance, agent: agent.clone(), cuts };
+            self.ask_store(StoreRequest::Lease(order), Pending::Lease { scan, instance, session, work });
+        }
+        self.full |= left > 0 && room == 0;
+        if let Some(known) = self.instances.get_mut(&instance) {
+            known.wants = left;
+            known.idle_since = (left > 0 && room > 0).then(|| known.idle_since.unwrap_or(now));
+        }
+    }
+
+    /// How many more targets of a scan an instance may have in hand: what its share makes of a few seconds.
+    fn may_have(&self, scan: ScanId, instance: InstanceId) -> u64 {
+        let Some(share) = self.scans.get(&scan).and_then(|running| running.ledger.share(instance)) else {
+            return u64::MAX;
+        };
+        let of_it = self.leases.values().filter(|lease| lease.scan == scan && lease.holder == Some(instance));
+        let held: u64 = of_it.map(|lease| u64::from(lease.leased.covered())).sum();
+        let coming: u64 = self
+            .pending
+            .values()
+            .map(|pending| match pending {
+                Pending::Lease { scan: of, instance: holder, work, .. } if *of == scan && *holder == instance => {
+                    work.iter().map(|leased| u64::from(leased.covered())).sum()
+                }
+                _ => 0,
+            })
+            .sum();
+        ((share * CAPPED_WORK.as_secs_f64()).ceil() as u64).max(1).saturating_sub(held + coming)
+    }
+
+    fn cut(
+        &mut self,
+        scan: ScanId,
+        instance: InstanceId,
+        targets: u64,
+        each: u32,
+        room: usize,
+        reach: &Reach<'_>,
+    ) -> Vec<(Cut, Leased)> {
+        // A returned lease whose late report waits for the store is about to be settled: it is not leased again.
+        let reported = |epoch: Epoch| {
+            self.pending
+                .values()
+                .any(|pending| matches!(pending, Pending::Commit { epoch: pending, .. } if *pending == epoch))
+        };
+        let Some(running) = self.scans.get_mut(&scan).filter(|running| running.ledger.has_share(instance)) else {
+            return Vec::new();
+        };
+        let whole = running.addresses.is_subset(reach.claimant);
+        let returned: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|(epoch, lease)| lease.scan == scan && lease.holder.is_none() && !reported(**epoch))
+            .filter(|(_, lease)| whole || running.may_take(&lease.leased, reach))
+            .map(|(&epoch, lease)| (epoch, lease.leased.shard, lease.leased.covered()))
+            .collect();
+        let work = running.cut(instance, targets, each, room, returned, (!whole).then_some(reach));
+        work.into_iter()
+            .filter_map(|Work { cut, leased }| match (&cut, leased) {
+                (_, Some(leased)) => Some((cut, leased)),
+                // Its epoch dies when the store leases it again; the requests are in one queue, so a report behind this finds it dead.
+                (Cut::Returned(epoch), None) => self.leases.remove(epoch).map(|lease| (cut, lease.leased)),
+                (Cut::Frontier { .. }, None) => None,
+            })
+            .collect()
+    }
+
+    /// Where somebody finds nothing to do, the lease that is furthest behind is asked back, if it is older than twice what it should
+    /// have taken and two timeouts: what is left of it is the next pass's.
+    pub(super) fn ask_back(&mut self, now: Time) {
+        self.ask_back_at = None;
+        let idle: Vec<_> =
+            self.instances.iter().filter(|(_, known)| known.idle_since.is_some()).map(|(&id, _)| id).collect();
+        if idle.is_empty() {
+            return;
+        }
+        let mut asked = Vec::new();
+        for (&scan, running) in self.scans.iter().filter(|(_, running)| running.goes_on()) {
+            let others = |holder: InstanceId| idle.iter().any(|&one| one != holder && running.ledger.has_share(one));
+            let behind = self
+                .leases
+                .iter()
+                .filter(|(_, lease)| lease.scan == scan && !lease.asked_back)
+                .filter_map(|(&epoch, lease)| Some((lease.granted_at, epoch, lease.holder?)))
+                .filter(|&(_, _, holder)| others(holder))
+                .filter(|(_, _, holder)| self.instances.get(holder).is_some_and(|known| known.session.is_some()))
+                .min();
+            let Some((granted_at, _, holder)) = behind else { continue };
+            let timeout = Duration::from_millis(running.options.timeout_ms.into());
+            let due = granted_at + EXPECTED * 2 + timeout * 2;
+            if due > now {
+                self.ask_back_at = self.ask_back_at.into_iter().chain([due]).min();
+                continue;
+            }
+            // Those of the same age at the same agent are as far behind.
+            let old = self.leases.iter().filter(|(_, lease)| {
+                lease.scan == scan && lease.holder == Some(holder) && !lease.asked_back && {
+                    lease.granted_at + EXPECTED * 2 + timeout * 2 <= now
+                }
+            });
+            asked.extend(old.map(|(&epoch, _)| (holder, epoch)));
+        }
+        for (holder, epoch) in asked {
+            if let Some(lease) = self.leases.get_mut(&epoch) {
+                lease.asked_back = true;
+            }
+            if let Some(session) = self.instances.get(&holder).and_then(|known| known.session) {
+                self.outputs.push_back(Output::Send(session, Box::new(CoordinatorMessage::GiveBack { epoch })));
+            }
+        }
+    }
+}
+
+fn covered(work: &[(Cut, Leased)]) -> u64 {
+    work.iter().map(|(_, leased)| u64::from(leased.covered())).sum()
+}
