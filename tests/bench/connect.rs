@@ -3,8 +3,9 @@
 
 use portsweep_tests::lab::{self, Host};
 
+use crate::BARE;
 use crate::measure::{Ground, compare};
-use crate::tools::{installed, nmap, portsweep, rustscan};
+use crate::tools::{installed, itself, nmap, portsweep, rustscan};
 
 const TARGET: &str = "192.0.2.11";
 
@@ -16,6 +17,8 @@ pub(crate) fn run() -> anyhow::Result<String> {
         nmap("nmap -sT", &format!("-sT -T5 --min-rate 20000 -p- -Pn {TARGET}")),
         rustscan(&format!("-a {TARGET} -r 1-65535 -b 10000 -t 1000")),
     ]);
+    // Its ratio is the share of its speed that portsweep reaches.
+    tools.push(itself(BARE, TARGET)?);
     tools.extend(others);
     Ok(compare(&tools, &Ground::Real { scanner: &scanner, target: &target })? + &left_out)
 }

@@ -5,7 +5,9 @@
 //! A case is a network and a list of [`measure::Tool`]s that are run on it in turn; what is printed are
 //! medians. Tools that are not installed are named and left out. Needs root (see `lab`).
 
+mod bare;
 mod connect;
+mod full_speed;
 mod interrupt;
 mod lab_load;
 mod measure;
@@ -56,7 +58,7 @@ const CASES: [Case; 9] = [
     },
     Case {
         name: "size",
-        about: "10.0.0.0/8 by all ports: first probe, and memory over a minute",
+        about: "10.0.0.0/8 by all ports: first probe, and memory over a minute, silent and at full speed",
         needs: &[Need::Hosts],
         run: size::run,
     },
@@ -75,8 +77,18 @@ const CASES: [Case; 9] = [
     Case { name: "store", about: "16 million targets committed to the durable store", needs: &[], run: store::run },
 ];
 
+/// What makes this program a scanner to be measured, and not the benchmark.
+const BARE: &str = "bare-loop";
+const FULL_SPEED: &str = "full-speed";
+
 fn main() -> anyhow::Result<()> {
-    let case = chosen()?;
+    let words: Vec<_> = env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [BARE, target] => return bare::run(target),
+        [FULL_SPEED, directory] => return full_speed::run(directory.as_ref()),
+        _ => {}
+    }
+    let case = chosen(&words)?;
     if let Some(reason) = lab::missing(case.needs) {
         bail!("cannot run without: {reason}");
     }
@@ -85,9 +97,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn chosen() -> anyhow::Result<&'static Case> {
-    let names: Vec<_> = env::args().skip(1).collect();
-    let [name] = names.as_slice() else { bail!("say one case: {}", listed()) };
+fn chosen(names: &[String]) -> anyhow::Result<&'static Case> {
+    let [name] = names else { bail!("say one case: {}", listed()) };
     let case = CASES.iter().find(|case| case.name == name);
     case.ok_or_else(|| anyhow::anyhow!("no case {name}; there are: {}", listed()))
 }

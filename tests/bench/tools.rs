@@ -17,6 +17,12 @@ pub(crate) fn portsweep(line: &str) -> anyhow::Result<Tool> {
     Ok(Tool { name: "portsweep", program: lab::bin()?.to_owned(), args, codes: &[0], read: portsweep_found })
 }
 
+/// This program itself, as the scanner `name`, with one word more. What it finds is not judged.
+pub(crate) fn itself(name: &'static str, word: &str) -> anyhow::Result<Tool> {
+    let args = vec![name.to_owned(), word.to_owned()];
+    Ok(Tool { name, program: std::env::current_exe()?, args, codes: &[0], read: |_, _| Ok(Seen::default()) })
+}
+
 /// Tools that are there, and a line for each that is not.
 pub(crate) fn installed(wanted: impl IntoIterator<Item = Other>) -> (Vec<Tool>, String) {
     let (mut tools, mut left_out) = (Vec::new(), String::new());

@@ -89,3 +89,59 @@ fn the_risk_holds_for_no_little_and_much_loss() {
         assert!(missed as f64 <= 0.0004 * targets as f64, "{loss_percent} % loss: {missed} of {targets} missed");
     }
 }
+
+/// Scans for the estimate, each of a network of its own.
+const ESTIMATES: usize = 300;
+/// What the interval claims.
+const CLAIMED: f64 = 0.95;
+/// How seldom a true claim may fail here, on either side.
+const BY_CHANCE: f64 = 0.0001;
+
+/// Fewest and most of `scans` that a claim holds for, but for a chance of [`BY_CHANCE`] on each side: the binomial distribution, summed.
+fn held_by_chance(scans: usize) -> (usize, usize) {
+    // Each term follows from the one before it; in logarithms, as the first is too small for a number.
+    let odds = (CLAIMED / (1.0 - CLAIMED)).ln();
+    let mut term = scans as f64 * (1.0 - CLAIMED).ln();
+    let (mut sum, mut fewest, mut most) = (0.0, 0, scans);
+    for held in 0..=scans {
+        sum += term.exp();
+        if sum <= BY_CHANCE {
+            fewest = held + 1;
+        }
+        if sum < 1.0 - BY_CHANCE {
+            most = held + 1;
+        }
+        term += ((scans - held) as f64 / (held + 1) as f64).ln() + odds;
+    }
+    (fewest, most.min(scans))
+}
+
+/// The interval of the loss that the receipt states is computed of whole scans: hosts that live and that do not, ports that answer and that
+/// never do, passes as the loss itself asks for them.
+#[test]
+fn the_stated_loss_holds_the_truth_as_often_as_it_claims() {
+    let seeds: Vec<u64> = seeds().take(ESTIMATES).collect();
+    for loss_ppm in [10_000, 50_000, 200_000] {
+        let truth = f64::from(loss_ppm) / 1e6;
+        let held = |&&seed: &&u64| {
+            let network = Network::new(seed).alive_ppm(600_000).ports_ppm(100_000, 300_000).loss_ppm(loss_ppm);
+            let scene =
+                Scene { hosts: 16, ports: 40, ping: true, network, window: 64, discover: false, may_miss: true };
+            // Where nothing answered nothing is claimed.
+            ran_in(seed, None, scene).loss.interval().is_none_or(|(low, high)| (low..=high).contains(&truth))
+        };
+        let held = seeds.iter().filter(held).count();
+        let (fewest, most) = held_by_chance(seeds.len());
+        println!("{truth}: {held} of {} intervals hold it; {fewest} to {most} are expected", seeds.len());
+        if seeds.len() == ESTIMATES {
+            assert!((fewest..=most).contains(&held), "{held} of {ESTIMATES} hold {truth}, not {fewest} to {most}");
+        }
+    }
+}
+
+#[test]
+fn what_chance_allows_is_computed_as_tables_have_it() {
+    let (fewest, most) = held_by_chance(300);
+    assert!((268..=271).contains(&fewest) && (296..=298).contains(&most), "{fewest} to {most}");
+    assert_eq!(held_by_chance(1), (0, 1));
+}

@@ -15,13 +15,20 @@ use std::sync::Arc;
 pub struct SimulatedProber {
     world: Arc<World>,
     sends: RefCell<HashMap<Target, u32>>,
+    forgets: bool,
 }
 
 impl SimulatedProber {
     /// A prober in `world` that has sent nothing yet.
     #[must_use]
     pub fn new(world: Arc<World>) -> Self {
-        Self { world, sends: RefCell::new(HashMap::new()) }
+        Self { world, sends: RefCell::new(HashMap::new()), forgets: false }
+    }
+
+    /// One that takes every try for the first, and needs no memory for whom it asked.
+    #[must_use]
+    pub fn forgetful(world: Arc<World>) -> Self {
+        Self { forgets: true, ..Self::new(world) }
     }
 
     /// How many times a target was sent to.
@@ -54,6 +61,9 @@ impl SimulatedProber {
 
     fn send(&self, admitted: &Admitted, target: Target) -> u32 {
         debug_assert_eq!(admitted.address(), target.address.to_canonical());
+        if self.forgets {
+            return 1;
+        }
         let mut sends = self.sends.borrow_mut();
         let count = sends.entry(target).or_insert(0);
         *count += 1;

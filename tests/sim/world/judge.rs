@@ -20,7 +20,7 @@ impl World {
         if judged != expected {
             self.broke(format!("O4: {judged} targets in the result, {expected} in the plan"));
         }
-        let progress = Resumed::load(&*self.store, SCAN).map_err(|error| error.to_string())?.progress;
+        let Resumed { progress, loss, .. } = Resumed::load(&*self.store, SCAN).map_err(|error| error.to_string())?;
         if (progress.targets, progress.probed()) != (judged, judged - not_probed) {
             self.broke(format!("O9: {judged} targets in the rows, {not_probed} not probed, and {progress:?}"));
         }
@@ -37,6 +37,7 @@ impl World {
                 silent: self.silent,
                 sent,
                 missed: self.missed,
+                loss,
                 log,
             }),
         }

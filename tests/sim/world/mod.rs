@@ -30,6 +30,7 @@ use agent_core::simulated::World as Network;
 use changes::User;
 use coordinator_core::control::Change;
 use coordinator_core::coordinator::{Coordinator, Event, Input, Output, RequestId, SessionId};
+use coordinator_core::passes::Loss;
 use coordinator_core::resume::Resumed;
 use coordinator_core::rows;
 use coordinator_core::settings::Settings;
@@ -138,6 +139,8 @@ pub struct Ran {
     pub sent: u64,
     /// Targets that answer and were found silent: never without loss.
     pub missed: u64,
+    /// The loss as the receipt states it.
+    pub loss: Loss,
     pub log: u64,
 }
 
