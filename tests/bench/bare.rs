@@ -37,13 +37,13 @@ pub(crate) fn run(target: &str) -> anyhow::Result<()> {
 fn some(target: IpAddr, first: u32, step: u32) -> anyhow::Result<u32> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut ports = (first..=PORTS).step_by(step as usize).map(|port| SocketAddr::new(target, port as u16));
-    let mut flights: Vec<(OwnedFd, SocketAddr)> = Vec::new();
+    let mut flights: Vec<(OwnedFd, Option<SocketAddr>)> = Vec::new();
     for (way, port) in (0..WINDOW).zip(ports.by_ref()) {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         epoll::add(&epoll, &socket, EventData::new_u64(way), EventFlags::OUT | EventFlags::ET)?;
         begin(&socket, port)?;
-        flights.push((socket, port));
+        flights.push((socket, Some(port)));
     }
     let (mut in_flight, mut refused) = (flights.len(), 0);
     let mut events = Vec::with_capacity(WINDOW as usize);
@@ -52,18 +52,18 @@ fn some(target: IpAddr, first: u32, step: u32) -> anyhow::Result<u32> {
         let count = epoll::wait(&epoll, spare_capacity(&mut events), Some(&PATIENCE))?;
         ensure!(count > 0, "{in_flight} connects were not answered");
         for event in &events {
-            let (socket, port) = flights.get_mut(event.data.u64() as usize).context("no such socket")?;
-            // The refusal is read by the same call that begins the next, and leaves the socket as new.
-            match rustix::net::connect(&*socket, &*port) {
+            let (socket, flight) = flights.get_mut(event.data.u64() as usize).context("no such socket")?;
+            // An event that is left from a former connect finds an idle socket, or EALREADY.
+            let Some(port) = *flight else { continue };
+            // The refusal is read by a call that leaves the socket as new.
+            match rustix::net::connect(&*socket, &port) {
                 Err(Errno::CONNREFUSED) => refused += 1,
                 Err(Errno::ALREADY) => continue,
                 other => bail!("{port} answered {other:?}"),
             }
-            match ports.next() {
-                Some(next) => {
-                    begin(socket, next)?;
-                    *port = next;
-                }
+            *flight = ports.next();
+            match *flight {
+                Some(next) => begin(socket, next)?,
                 None => in_flight -= 1,
             }
         }
