@@ -78,7 +78,8 @@ fn prepare(request: &ServeRequest) -> anyhow::Result<Prepared> {
     take_back(&mut store, directory)?;
     let key = access::secret()?;
     let access = Access::new(directory, &key, wall)?;
-    let fleet = Fleet::open(&directory.join("authority"), &directory.join("coordinator.db"))?;
+    // A file of its own: a second writer in the scans' database would undo what the first has begun to read for.
+    let fleet = Fleet::open(&directory.join("authority"), &directory.join("fleet.db"))?;
     let ended = access.ended()?;
     let (mut running, mut scans) = (Vec::new(), Vec::new());
     for record in store.scans()? {
