@@ -5,7 +5,7 @@
 //! 2. the frontier of cohorts that the claimant works on;
 //! 3. the frontier of open cohorts that nobody works on;
 //! 4. the next cohort of the plan's order, which is opened;
-//! 5. returned shards and frontiers of cohorts of others, which are then shared.
+//! 5. returned shards and frontiers of cohorts of others, which are then shared, if they may be.
 //!
 //! Properties:
 //! - A: every piece lies at its cohort's frontier, is one that was prepared or is a returned shard, and no two pieces overlap.
@@ -54,6 +54,8 @@ pub struct Problem<'a> {
     pub pieces_max: usize,
     /// Open cohorts.
     pub open: &'a [OpenCohort],
+    /// Whether a cohort of somebody else may be shared: not where its hosts have a cap that would have to be divided.
+    pub shares: bool,
     /// Returned shards.
     pub returned: &'a [Returned],
 }
@@ -101,7 +103,7 @@ pub fn cut(problem: &Problem<'_>, next: impl FnMut() -> Option<(u64, u32)>) -> V
     cutter.frontiers(|cohort| cohort.owner == Some(problem.claimant));
     cutter.frontiers(|cohort| cohort.owner.is_none());
     cutter.unopened(next);
-    if cutter.pieces.is_empty() {
+    if cutter.pieces.is_empty() && problem.shares {
         cutter.returned(others);
         cutter.frontiers(|cohort| others(cohort.owner));
     }
@@ -196,6 +198,7 @@ mod tests {
                 targets: self.targets,
                 each: self.each,
                 pieces_max: self.pieces_max,
+                shares: true,
                 open: &self.open,
                 returned: &self.returned,
             };

@@ -284,7 +284,8 @@ impl Open {
 
     /// The store began the pass.
     pub(super) fn began(&mut self, pass: u8) {
-        self.pass = pass;
+        // Between passes nothing of it is known to anybody that another could not learn.
+        (self.pass, self.owner) = (pass, None);
         self.phase = Phase::Later { surveyed: 0, surveying: false, prepared: VecDeque::new(), anything: false };
     }
 

@@ -193,7 +193,8 @@ impl Scan {
                 Returned { epoch, shard, covered, owner }
             })
             .collect();
-        let problem = Problem { claimant, targets, each, pieces_max, open: &open, returned: &returned };
+        let shares = self.control.per_host_rate.is_none();
+        let problem = Problem { claimant, targets, each, pieces_max, open: &open, shares, returned: &returned };
         let (plan, opened) = (&self.plan, &mut self.opened);
         let mut new = Vec::new();
         let mut idle = if reach.is_some() { self.open.values().filter(|open| open.is_untouched()).count() } else { 0 };

@@ -5,7 +5,7 @@
 
 use super::reach::Reach;
 use super::scan::Work;
-use super::{Coordinator, Output, Pending};
+use super::{Coordinator, Lease, Output, Pending};
 use crate::store::{Cut, LeaseOrder, StoreRequest};
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::CoordinatorMessage;
@@ -20,6 +20,9 @@ use super::open::Leased;
 const CAPPED_WORK: Duration = Duration::from_secs(3);
 /// How much work agents have in hand: a lease that is given is through in about as long.
 const EXPECTED: Duration = Duration::from_secs(3);
+
+/// From this pass on nothing is asked back: a scan that is slow everywhere must not run through its passes.
+const ASKED_BACK_PASS_MAX: u8 = 32;
 
 /// What was granted of a scan, by its weight: where it stands in the queue.
 #[derive(Debug, Default, Clone, Copy)]
@@ -132,9 +135,9 @@ impl Coordinator {
             }
             room -= work.len();
             left = left.saturating_sub(covered(&work));
-            self.served = turn;
             if let Some(running) = self.scans.get_mut(&scan) {
                 running.turn.next = turn + covered(&work) as f64 / f64::from(running.control.weight);
+                self.served = if alone { running.turn.next } else { turn };
             }
             given.entry(scan).or_default().extend(work);
         }
@@ -222,7 +225,7 @@ impl Coordinator {
             let behind = self
                 .leases
                 .iter()
-                .filter(|(_, lease)| lease.scan == scan && !lease.asked_back)
+                .filter(|(_, lease)| lease.scan == scan && lease.may_be_asked_back())
                 .filter_map(|(&epoch, lease)| Some((lease.granted_at, epoch, lease.holder?)))
                 .filter(|&(_, _, holder)| others(holder))
                 .filter(|(_, _, holder)| self.instances.get(holder).is_some_and(|known| known.session.is_some()))
@@ -236,7 +239,7 @@ impl Coordinator {
             }
             // Those of the same age at the same agent are as far behind.
             let old = self.leases.iter().filter(|(_, lease)| {
-                lease.scan == scan && lease.holder == Some(holder) && !lease.asked_back && {
+                lease.scan == scan && lease.holder == Some(holder) && lease.may_be_asked_back() && {
                     lease.granted_at + EXPECTED * 2 + timeout * 2 <= now
                 }
             });
@@ -250,6 +253,12 @@ impl Coordinator {
                 self.outputs.push_back(Output::Send(session, Box::new(CoordinatorMessage::GiveBack { epoch })));
             }
         }
+    }
+}
+
+impl Lease {
+    fn may_be_asked_back(&self) -> bool {
+        !self.asked_back && self.leased.shard.pass < ASKED_BACK_PASS_MAX
     }
 }
 

@@ -12,6 +12,7 @@ use protocol::version::{SPOKEN, VersionRange};
 use std::time::Duration;
 
 mod control;
+mod fleet;
 mod found;
 mod staged;
 
