@@ -125,6 +125,26 @@ pub struct Report {
     /// Round-trip times of what answered as a finding, in index order.
     #[serde(deserialize_with = "bounded_list::<_, _, { SHARD_TARGETS_MAX as usize }>")]
     pub findings: Vec<Finding>,
+    /// What was measured of the loss since the report before.
+    #[serde(default, skip_serializing_if = "Checks::is_none")]
+    pub checks: Checks,
+}
+
+/// How often something was asked again that is known to answer, to measure the loss; of hosts that answered before and after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checks {
+    /// How many were answered.
+    pub answered: u32,
+    /// How many were not.
+    pub lost: u32,
+}
+
+impl Checks {
+    /// True if there were none.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.answered == 0 && self.lost == 0
+    }
 }
 
 /// An open port or a live host of a report.
@@ -219,6 +239,9 @@ pub struct ProbeOptions {
     /// Whether tries wait no longer than the measured round trips suggest.
     #[serde(default, skip_serializing_if = "is_false")]
     pub adaptive: bool,
+    /// Whether the window of a host that answers follows what is measured of its loss.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub law: bool,
     /// The most probes in flight at one agent.
     pub window: u32,
     /// The most probes in flight to one host, while nothing is known of it.
@@ -245,7 +268,7 @@ impl ProbeOptions {
     /// A fixed timeout and a window, and as much to each host as is the custom.
     #[must_use]
     pub const fn new(timeout_ms: u32, window: u32) -> Self {
-        Self { timeout_ms, adaptive: false, window, per_host_window: PER_HOST_WINDOW, per_host_rate: None }
+        Self { timeout_ms, adaptive: false, law: false, window, per_host_window: PER_HOST_WINDOW, per_host_rate: None }
     }
 }
 

@@ -16,7 +16,7 @@ mod control;
 mod fill;
 
 use crate::attempt::{Batch, ProbeId, Settled};
-use crate::host_table::HostTable;
+use crate::host_table::{Back, HostTable};
 use crate::lease::Lease;
 use crate::orders::{Orders, ScanOrders};
 use crate::pacer::Pacer;
@@ -26,13 +26,12 @@ use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
 use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, HeldShare, Hello, PingMethod, Run, Welcome};
 use protocol::plan::SHARD_TARGETS_MAX;
-use protocol::probe::{Cause, Outcome, ProbeKind};
+use protocol::probe::{Cause, Outcome, ProbeKind, Target};
 use protocol::range_set::AddressSet;
 use protocol::rate::Rate;
 use protocol::time::Time;
 use protocol::version::SPOKEN;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// How much work an agent has in hand: its link may be slow to bring more, and a lost agent loses no more than this.
@@ -41,6 +40,8 @@ const WORK_IN_HAND: Duration = Duration::from_secs(3);
 const SHARD_WORK: Duration = Duration::from_millis(750);
 /// The fewest targets that a shard is asked to have: below, the reports cost more than the probes.
 const SHARD_TARGETS_MIN: u64 = 256;
+/// How many checks wait at most: they are a sample, and more say nothing more.
+const CHECKS_MAX: usize = 1_024;
 /// Who this agent is, and what it can.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -119,8 +120,7 @@ struct Scan {
 /// A probe that was handed out.
 #[derive(Debug)]
 struct Out {
-    /// To whom it went.
-    address: IpAddr,
+    target: Target,
     overdue: bool,
 }
 
@@ -143,6 +143,9 @@ pub struct Agent {
     /// How many of them are in flight.
     in_flight: usize,
     hosts: HostTable,
+    /// What is to be asked again, and under which lease.
+    checks: VecDeque<(Epoch, Target)>,
+    checks_made: u32,
     scans: BTreeMap<ScanId, Scan>,
     last_orders: u64,
     /// When time alone lets something be handed out again.
@@ -173,6 +176,8 @@ impl Agent {
             out: BTreeMap::new(),
             in_flight: 0,
             hosts: HostTable::default(),
+            checks: VecDeque::new(),
+            checks_made: 0,
             scans: BTreeMap::new(),
             last_orders: 0,
             fill_at: None,
@@ -191,7 +196,7 @@ impl Agent {
             Input::Connected => (self.session, self.asked) = (Session::Silent, 0),
             Input::Disconnected => (self.session, self.asked) = (Session::None, 0),
             Input::Message(message) => self.message(now, *message),
-            Input::Overdue(overdue) => self.overdue(&overdue),
+            Input::Overdue(overdue) => self.overdue(now, &overdue),
             Input::Settled(settled) => self.settled(now, &settled),
             Input::InForce(orders) => self.in_force(orders),
             Input::Drain => self.drain(),
@@ -371,28 +376,41 @@ impl Agent {
         self.giving_back.remove(&epoch);
         self.turns.retain(|&turn| turn != epoch);
         self.forget_aside(&lease);
-        let report = lease.into_report(cause);
+        let report = lease.into_report(cause, self.hosts.take_checked());
         self.unacknowledged.keep(report.clone());
         if self.session == Session::Open {
             self.send(AgentMessage::Report(report));
         }
     }
 
-    fn overdue(&mut self, overdue: &[ProbeId]) {
-        for id in overdue {
-            let Some(out) = self.out.get_mut(id).filter(|out| !out.overdue) else { continue };
+    fn overdue(&mut self, now: Time, overdue: &[ProbeId]) {
+        for &id in overdue {
+            let Some(out) = self.out.get_mut(&id).filter(|out| !out.overdue) else { continue };
             out.overdue = true;
             self.in_flight -= 1;
-            self.hosts.overdue(out.address);
+            let again = self.hosts.overdue(now, out.target.address, id.is_check());
+            self.check(id.epoch, again);
+        }
+    }
+
+    /// Something is to be asked again, under the lease whose silent try was the reason.
+    fn check(&mut self, epoch: Epoch, target: Option<Target>) {
+        if let Some(target) = target.filter(|_| self.checks.len() < CHECKS_MAX) {
+            self.checks.push_back((epoch, target));
         }
     }
 
     fn settled(&mut self, now: Time, settled: &[Settled]) {
         let mut counted = 0;
         for one in settled {
-            let Some(Out { address, overdue }) = self.out.remove(&one.id) else { continue };
+            let Some(Out { target, overdue }) = self.out.remove(&one.id) else { continue };
             self.in_flight -= usize::from(!overdue);
-            self.hosts.settled(address, one.outcome, one.rtt, overdue);
+            let check = one.id.is_check();
+            let again = self.hosts.settled(now, Back { target, outcome: one.outcome, rtt: one.rtt, overdue, check });
+            self.check(one.id.epoch, again);
+            if check {
+                continue;
+            }
             let Some(lease) = self.leases.get_mut(&one.id.epoch) else { continue };
             // Refused before the send because the batch was old; the right may have been renewed since.
             if one.outcome == Outcome::not_probed(Cause::Interrupted) {
@@ -447,6 +465,9 @@ impl Agent {
         let dropped: BTreeMap<Epoch, Lease> = dropped;
         for lease in dropped.values() {
             self.forget_aside(lease);
+        }
+        if !dropped.is_empty() {
+            self.hosts.forget_known();
         }
     }
 

@@ -14,6 +14,23 @@ pub struct ProbeId {
     pub index: u32,
 }
 
+impl ProbeId {
+    /// The highest bit of an index, which no target's index has: a plan's cohort has at most 4,096 addresses and 65,536 slots.
+    const CHECK: u32 = 1 << 31;
+
+    /// Names a check: something is asked again that answered, to see whether it still does. It settles nothing of its lease.
+    #[must_use]
+    pub const fn check(epoch: Epoch, number: u32) -> Self {
+        Self { epoch, index: number | Self::CHECK }
+    }
+
+    /// True if it names a check.
+    #[must_use]
+    pub const fn is_check(self) -> bool {
+        self.index & Self::CHECK != 0
+    }
+}
+
 /// One try at one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {

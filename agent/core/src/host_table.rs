@@ -1,7 +1,8 @@
 //! What is known of the hosts that are being probed: how many probes are in flight to each, and how many there may be.
 //!
 //! - H1: no more is in flight to a host than its window: at first as many as the scan's options say. A host that never answered
-//!   doubles it whenever a whole window timed out, up to [`WINDOW_MAX`]; the first answer takes it back.
+//!   doubles it whenever a whole window timed out, up to [`WINDOW_MAX`]; the first answer takes it back, and from then on it follows the
+//!   [law](crate::window), if the scan lets it, until the host is gone.
 //! - H2: where the scan has a rate per host, no more is sent to it than that, and one burst.
 //! - H3: whoever was put aside for want of room is woken when there may be room again.
 //! - H4: it remembers at most [`HOSTS_MAX`] hosts. Where there are many, it forgets those that have nothing in flight or put aside
@@ -10,9 +11,10 @@
 //!   trips that were measured of its host, else of its neighbours (see [`round_trip`](crate::round_trip)).
 
 use crate::pacer::Pacer;
-use crate::round_trip::{Neighbourhood, RoundTrip, Wait};
-use protocol::message::ProbeOptions;
-use protocol::probe::Outcome;
+use crate::round_trip::{Neighbourhood, RoundTrip, WAIT_MIN, Wait};
+use crate::window::Window;
+use protocol::message::{Checks, ProbeOptions};
+use protocol::probe::{Outcome, Slot, Target};
 use protocol::rate::Rate;
 use protocol::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,12 +39,29 @@ pub struct Limits {
     pub window: u32,
     /// Packets per second.
     pub rate: Option<Rate>,
+    /// Whether the window of a host that answers follows the law.
+    pub law: bool,
 }
 
 impl From<&ProbeOptions> for Limits {
     fn from(options: &ProbeOptions) -> Self {
-        Self { window: options.per_host_window, rate: options.per_host_rate }
+        Self { window: options.per_host_window, rate: options.per_host_rate, law: options.law }
     }
+}
+
+/// A probe that came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Back {
+    /// What was asked.
+    pub target: Target,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The time between sending and answer, where there was one.
+    pub rtt: Option<Duration>,
+    /// Whether it was overdue before: then it was counted out of flight already.
+    pub overdue: bool,
+    /// Whether it asked something again that is known to answer.
+    pub check: bool,
 }
 
 /// Whether a probe may go to a host now.
@@ -63,6 +82,14 @@ struct Host {
     window: u32,
     doublings: u8,
     answered: bool,
+    /// Once it answered, if the scan lets it.
+    law: Option<Window>,
+    /// Whether the scan lets it.
+    lawful: bool,
+    /// A port that answered of late, one that refused if there is any: what can be asked again.
+    known: Option<(Slot, Outcome)>,
+    /// Lost checks since it last answered: they count once it answers again.
+    lost: u32,
     /// How many timed out since the last doubling.
     timed_out: u32,
     round_trip: Option<RoundTrip>,
@@ -81,6 +108,10 @@ impl Host {
             window: limits.window,
             doublings: 0,
             answered: false,
+            law: None,
+            lawful: limits.law,
+            known: None,
+            lost: 0,
             timed_out: 0,
             round_trip: None,
             pacer: None,
@@ -91,12 +122,15 @@ impl Host {
     }
 
     fn cap(&self) -> u32 {
+        if let Some(law) = &self.law {
+            return law.size();
+        }
         let most = self.window.max(WINDOW_MAX);
         self.window.checked_shl(u32::from(self.doublings)).map_or(most, |cap| cap.min(most))
     }
 
     fn keep_limits(&mut self, now: Time, limits: Limits) {
-        self.window = limits.window;
+        (self.window, self.lawful) = (limits.window, limits.law);
         match (limits.rate, &mut self.pacer) {
             (Some(rate), None) => self.pacer = Some(Pacer::new(now, rate)),
             // Of two scans the one that is gentler counts, as long as the host is remembered.
@@ -105,13 +139,58 @@ impl Host {
         }
     }
 
-    fn timed_out(&mut self) {
+    /// How long a try waits by what is known of this host.
+    fn wait(&self) -> Duration {
+        self.round_trip.map_or(WAIT_MIN, |known| known.wait().max(WAIT_MIN))
+    }
+
+    /// A try timed out. Whether something is to be asked again.
+    fn timed_out(&mut self, now: Time) -> Option<Slot> {
+        let wait = self.wait();
+        if let Some(law) = &mut self.law {
+            law.now(now, wait);
+            law.silent();
+            let (known, _) = self.known?;
+            return law.wants_check(now).then_some(known);
+        }
         if !self.answered {
             self.timed_out += 1;
             if self.timed_out >= self.cap() {
                 self.timed_out = 0;
                 self.doublings += u8::from(self.cap() < WINDOW_MAX);
             }
+        }
+        None
+    }
+
+    /// A check timed out.
+    fn check_timed_out(&mut self, now: Time) {
+        let wait = self.wait();
+        let Some(law) = &mut self.law else { return };
+        law.now(now, wait);
+        law.check_lost();
+        if law.is_gone() {
+            // What nobody answers any more is like what nobody ever did.
+            (self.law, self.answered, self.timed_out) = (None, false, 0);
+        }
+    }
+
+    /// It answered, in time or late.
+    fn shows_life(&mut self, now: Time, back: &Back) {
+        if self.law.is_none() && self.lawful {
+            self.law = Some(Window::new(now, self.window));
+        }
+        (self.answered, self.doublings) = (true, 0);
+        let wait = self.wait();
+        if let (Some(law), false) = (&mut self.law, back.overdue) {
+            law.now(now, wait);
+            if back.check { law.check_answered(now) } else { law.answered() }
+        }
+        let refused = |outcome| outcome == Outcome::CLOSED;
+        if matches!(back.target.slot, Slot::Tcp(_))
+            && self.known.is_none_or(|(_, known)| refused(back.outcome) || !refused(known))
+        {
+            self.known = Some((back.target.slot, back.outcome));
         }
     }
 
@@ -133,6 +212,7 @@ pub struct HostTable {
     woken: Vec<IpAddr>,
     /// How many were put aside, over all hosts.
     aside: u64,
+    checked: Checks,
     forget_from: usize,
     full_until: Option<Time>,
 }
@@ -145,6 +225,7 @@ impl Default for HostTable {
             due: BTreeSet::new(),
             woken: Vec::new(),
             aside: 0,
+            checked: Checks::default(),
             forget_from: FORGET_FROM,
             full_until: None,
         }
@@ -197,29 +278,57 @@ impl HostTable {
         }
     }
 
-    /// A probe has waited as long as an answer should take: it is in flight no longer.
-    pub fn overdue(&mut self, address: IpAddr) {
-        if let Some(host) = self.hosts.get_mut(&address) {
-            host.in_flight = host.in_flight.saturating_sub(1);
-            host.timed_out();
-            self.wake(address);
-        }
+    /// A probe has waited as long as an answer should take: it is in flight no longer. What is to be asked again because of it, if
+    /// anything: something of the same host that is known to answer.
+    pub fn overdue(&mut self, now: Time, address: IpAddr, check: bool) -> Option<Target> {
+        let host = self.hosts.get_mut(&address)?;
+        host.in_flight = host.in_flight.saturating_sub(1);
+        let again = if check {
+            host.check_timed_out(now);
+            None
+        } else {
+            host.timed_out(now)
+        };
+        self.wake(address);
+        again.map(|slot| Target { address, slot })
     }
 
-    /// A probe came back. `was_overdue`: it was counted before.
-    pub fn settled(&mut self, address: IpAddr, outcome: Outcome, rtt: Option<Duration>, was_overdue: bool) {
-        let Some(host) = self.hosts.get_mut(&address) else { return };
-        host.in_flight -= u32::from(!was_overdue && host.in_flight > 0);
-        if outcome.is_sign_of_life() {
-            (host.answered, host.doublings) = (true, 0);
-        } else if outcome.is_silence() && !was_overdue {
-            host.timed_out();
-        }
-        if let Some(rtt) = rtt.filter(|_| outcome.is_sign_of_life()) {
-            host.round_trip = Some(host.round_trip.map_or_else(|| RoundTrip::first(rtt), |known| known.then(rtt)));
-            self.measured(address.into(), rtt);
+    /// A probe came back. What is to be asked again because of it, as with [`overdue`](Self::overdue).
+    pub fn settled(&mut self, now: Time, back: Back) -> Option<Target> {
+        let address = back.target.address;
+        let host = self.hosts.get_mut(&address)?;
+        host.in_flight -= u32::from(!back.overdue && host.in_flight > 0);
+        let mut again = None;
+        if back.outcome.is_sign_of_life() {
+            host.shows_life(now, &back);
+            self.checked.lost += std::mem::take(&mut host.lost);
+            self.checked.answered += u32::from(back.check);
+            if let Some(rtt) = back.rtt {
+                host.round_trip = Some(host.round_trip.map_or_else(|| RoundTrip::first(rtt), |known| known.then(rtt)));
+                self.measured(address.into(), rtt);
+            }
+        } else if back.outcome.is_silence() {
+            host.lost += u32::from(back.check);
+            match (back.overdue, back.check) {
+                (true, _) => {}
+                (false, true) => host.check_timed_out(now),
+                (false, false) => again = host.timed_out(now),
+            }
         }
         self.wake(address);
+        again.map(|slot| Target { address, slot })
+    }
+
+    /// What became of checks since this was last asked.
+    pub fn take_checked(&mut self) -> Checks {
+        std::mem::take(&mut self.checked)
+    }
+
+    /// Whatever was found is another's from now on: nothing is known to answer any more.
+    pub fn forget_known(&mut self) {
+        for host in self.hosts.values_mut() {
+            host.known = None;
+        }
     }
 
     /// How long a try at a host waits, and `longest` at most.

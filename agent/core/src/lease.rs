@@ -3,7 +3,7 @@
 use crate::attempt::{Probe, ProbeId, Settled};
 use crate::round_trip::Wait;
 use protocol::chunk;
-use protocol::message::{Finding, Grant, Report};
+use protocol::message::{Checks, Finding, Grant, Report};
 use protocol::plan::IndexedTarget;
 use protocol::probe::{Cause, Outcome, Target};
 use std::collections::{BTreeMap, VecDeque};
@@ -147,9 +147,9 @@ impl Lease {
         true
     }
 
-    /// The report of this lease; what is open is `not-probed` with `cause`.
+    /// The report of this lease, with what was measured meanwhile; what is open is `not-probed` with `cause`.
     #[must_use]
-    pub fn into_report(mut self, cause: Cause) -> Report {
+    pub fn into_report(mut self, cause: Cause, checks: Checks) -> Report {
         let grant = &self.grant;
         let outcomes: Vec<_> = (grant.lo..grant.hi)
             .zip(&self.outcomes)
@@ -157,6 +157,6 @@ impl Lease {
             .map(|(_, outcome)| outcome.unwrap_or(Outcome::not_probed(cause)))
             .collect();
         self.findings.sort_unstable_by_key(|finding| finding.index);
-        Report { epoch: self.grant.epoch, chunk: chunk::encode(&outcomes), findings: self.findings }
+        Report { epoch: self.grant.epoch, chunk: chunk::encode(&outcomes), findings: self.findings, checks }
     }
 }

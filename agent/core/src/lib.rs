@@ -23,3 +23,4 @@ pub mod round_trip;
 pub mod simulated;
 pub mod speed;
 pub mod unacknowledged;
+pub mod window;

@@ -60,9 +60,10 @@ fn bytes_of(report: &Report) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::message::Checks;
 
     fn report(epoch: u64, bytes: usize) -> Report {
-        Report { epoch: Epoch::new(epoch), chunk: vec![0; bytes], findings: vec![] }
+        Report { epoch: Epoch::new(epoch), chunk: vec![0; bytes], findings: vec![], checks: Checks::default() }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 use crate::store::{ChunkRecord, Store, StoreError};
 use protocol::id::ScanId;
+use protocol::message::Checks;
 use protocol::probe::{Cause, Outcome};
 use protocol::{chunk, covers};
 use std::ops::Range;
@@ -162,6 +163,18 @@ impl Loss {
     pub fn add(&mut self, other: Self) {
         self.first += other.first;
         self.second += other.second;
+    }
+
+    /// With what was measured by asking again what answers: each is a target that answers, and one that was lost would have done so at
+    /// the second try with the chance that a check is answered.
+    #[must_use]
+    pub fn with_checks(self, checks: Checks) -> Self {
+        let (answered, lost) = (u64::from(checks.answered), u64::from(checks.lost));
+        if answered + lost == 0 {
+            return self;
+        }
+        let found_later = (lost * answered).div_ceil(answered + lost);
+        Self { first: self.first + answered, second: self.second + found_later }
     }
 
     /// The share of tries, 0 to 1, whose question or answer was lost; `None` while nothing answered.

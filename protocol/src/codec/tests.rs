@@ -37,6 +37,7 @@ fn from_agents() -> Vec<(&'static str, AgentMessage)> {
         epoch: Epoch::new(7),
         chunk: crate::chunk::encode(&[Outcome::OPEN, Outcome::CLOSED, Outcome::FILTERED]),
         findings: vec![Finding { index: 0, rtt_us: 1_500 }],
+        checks: Checks::default(),
     };
     vec![
         ("hello", AgentMessage::Hello(hello)),

@@ -1,8 +1,9 @@
 //! Which probes are handed out now: right, reports, windows, pacers and hosts all have a say.
 
 use super::{Agent, Out, Output};
-use crate::attempt::{Batch, Probe, Settled};
-use crate::host_table::{Limits, Room};
+use crate::attempt::{Batch, Probe, ProbeId, Settled};
+use crate::host_table::{HostTable, Limits, Room};
+use crate::lease::Lease;
 use crate::packets;
 use crate::round_trip::Wait;
 use protocol::id::Epoch;
@@ -29,6 +30,9 @@ impl Agent {
             return;
         };
         let mut batches: BTreeMap<ProbeKind, Vec<Probe>> = BTreeMap::new();
+        while let Some(probe) = self.next_check(now) {
+            batches.entry(probe.target.slot.kind()).or_default().push(probe);
+        }
         loop {
             self.wake_hosts(now);
             let mut idle = 0;
@@ -97,6 +101,42 @@ impl Agent {
         }
     }
 
+    /// The next check, if all hold: 1. its lease is held; 2. its scan is known, runs, and does not exclude it; 3. the window has room; 4. the
+    /// scan's pacer has; 5. its host has. It waits for 4; without the others it is not made.
+    fn next_check(&mut self, now: Time) -> Option<Probe> {
+        while let Some((epoch, target)) = self.checks.pop_front() {
+            let Some(grant) = self.leases.get(&epoch).map(Lease::grant) else { continue };
+            let Some(scan) = self.scans.get_mut(&grant.scan).filter(|scan| scan.orders.run == Run::Go) else {
+                continue;
+            };
+            let (of, mut options) = (grant.scan, grant.options);
+            options.per_host_rate = gentler(options.per_host_rate, scan.per_host_rate);
+            if scan.orders.exclude.contains(target.address)
+                || self.in_flight >= options.window.min(self.identity.window_max) as usize
+            {
+                continue;
+            }
+            let cost = cost(target, self.identity.ping_method, options);
+            if let Some(pacer) = scan.pacer.as_ref().filter(|pacer| !pacer.has(now, cost)) {
+                self.fill_at = self.fill_at.into_iter().chain(pacer.next_at(cost)).min();
+                self.checks.push_front((epoch, target));
+                return None;
+            }
+            if self.hosts.take(now, target.address, Limits::from(&options), cost) != Room::Taken {
+                continue;
+            }
+            let paced = scan.pacer.as_mut().is_none_or(|pacer| pacer.take(now, cost));
+            debug_assert!(paced, "A6: the pacer had room");
+            let Wait { overdue, timeout } = wait(&self.hosts, target, &options);
+            let id = ProbeId::check(epoch, self.checks_made);
+            self.checks_made = self.checks_made.wrapping_add(1);
+            self.in_flight += 1;
+            self.out.insert(id, Out { target, overdue: false });
+            return Some(Probe { id, scan: of, target, overdue, timeout });
+        }
+        None
+    }
+
     /// The next probe of a lease, if all hold: 1. its scan is known, and runs; 2. the window has room; 3. a target waits that is not
     /// excluded, which settles those that are; 4. the scan's pacer has room; 5. the target's host has. A target that lacks only 5 is put aside for the next of the lease.
     fn next_probe(&mut self, now: Time, epoch: Epoch) -> Option<Probe> {
@@ -124,14 +164,10 @@ impl Agent {
                 Room::Taken => {
                     let paced = scan.pacer.as_mut().is_none_or(|pacer| pacer.take(now, cost));
                     debug_assert!(paced, "A6: the pacer had room");
-                    let longest = longest(&options);
-                    let wait = match options.adaptive {
-                        true => self.hosts.wait(target.address, longest),
-                        false => Wait::fixed(longest),
-                    };
+                    let wait = wait(&self.hosts, target, &options);
                     let probe = lease.next_probe(wait)?;
                     self.in_flight += 1;
-                    let twice = self.out.insert(probe.id, Out { address: target.address, overdue: false });
+                    let twice = self.out.insert(probe.id, Out { target, overdue: false });
                     debug_assert!(twice.is_none(), "A2: {} is in flight", probe.target);
                     return Some(probe);
                 }
@@ -139,6 +175,13 @@ impl Agent {
                 Room::Wait | Room::TableFull => return None,
             }
         }
+    }
+}
+
+fn wait(hosts: &HostTable, target: Target, options: &ProbeOptions) -> Wait {
+    match options.adaptive {
+        true => hosts.wait(target.address, longest(options)),
+        false => Wait::fixed(longest(options)),
     }
 }
 

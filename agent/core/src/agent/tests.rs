@@ -9,7 +9,7 @@ use protocol::plan::{Plan, Slots};
 use protocol::probe::Target;
 use protocol::range_set::RankedRanges;
 use protocol::rate::Rate;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 mod shares;
 

@@ -3,7 +3,7 @@
 use super::*;
 use std::net::Ipv4Addr;
 
-const PLAIN: Limits = Limits { window: 128, rate: None };
+const PLAIN: Limits = Limits { window: 128, rate: None, law: false };
 
 fn at(millis: u64) -> Time {
     Time::from_nanos(millis * 1_000_000)
@@ -13,6 +13,11 @@ fn host(number: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(0xc000_0200 + number))
 }
 
+fn back(number: u32, outcome: Outcome, rtt: Option<Duration>, overdue: bool) -> Back {
+    let target = Target { address: host(number), slot: Slot::Tcp(80) };
+    Back { target, outcome, rtt, overdue, check: false }
+}
+
 /// Takes as much as there is.
 fn take_all(table: &mut HostTable, limits: Limits) -> u32 {
     (0..10_000).take_while(|_| table.take(at(0), host(1), limits, 1) == Room::Taken).count() as u32
@@ -20,7 +25,7 @@ fn take_all(table: &mut HostTable, limits: Limits) -> u32 {
 
 fn settle(table: &mut HostTable, count: u32, outcome: Outcome) {
     for _ in 0..count {
-        table.settled(host(1), outcome, None, false);
+        table.settled(at(0), back(1, outcome, None, false));
     }
 }
 
@@ -58,14 +63,14 @@ fn h1_an_answer_takes_the_window_back_and_keeps_it() {
 fn h1_a_window_that_was_asked_for_is_kept_even_beyond_the_largest() {
     for window in [1, 3, 5_000] {
         let mut table = HostTable::default();
-        assert_eq!(take_all(&mut table, Limits { window, rate: None }), window);
+        assert_eq!(take_all(&mut table, Limits { window, rate: None, law: false }), window);
     }
 }
 
 #[test]
 fn h2_h3_a_rate_is_kept_and_what_waits_is_woken_in_time() {
     let mut table = HostTable::default();
-    let limits = Limits { window: 128, rate: Some(Rate::per_second(10)) };
+    let limits = Limits { window: 128, rate: Some(Rate::per_second(10)), law: false };
     assert_eq!(table.take(at(0), host(1), limits, 1), Room::Taken);
     assert_eq!(table.take(at(50), host(1), limits, 1), Room::Wait);
     table.put_aside(at(50), host(1), 1);
@@ -82,7 +87,7 @@ fn h2_h3_a_rate_is_kept_and_what_waits_is_woken_in_time() {
 #[test]
 fn h3_what_waits_for_the_window_is_woken_by_what_settles() {
     let mut table = HostTable::default();
-    let limits = Limits { window: 2, rate: None };
+    let limits = Limits { window: 2, rate: None, law: false };
     assert_eq!(take_all(&mut table, limits), 2);
     table.put_aside(at(0), host(1), 1);
     assert_eq!((table.next_woken(at(0)), table.next_at()), (None, None));
@@ -102,16 +107,16 @@ fn h4_idle_hosts_are_forgotten_and_a_full_table_says_so() {
     let mut table = HostTable::default();
     for number in 0..200_000 {
         assert_eq!(table.take(at(0), host(number), PLAIN, 1), Room::Taken);
-        table.settled(host(number), Outcome::CLOSED, None, false);
+        table.settled(at(0), back(number, Outcome::CLOSED, None, false));
     }
     assert!(table.len() <= FORGET_FROM, "{} hosts are remembered, and none is in use", table.len());
     // Each was sent something within the second that its rate wants: none may be forgotten.
     let mut table = HostTable::default();
-    let limits = Limits { window: 128, rate: Some(Rate::per_second(1)) };
+    let limits = Limits { window: 128, rate: Some(Rate::per_second(1)), law: false };
     let taken = (0..100_000).take_while(|&number| table.take(at(0), host(number), limits, 1) == Room::Taken).count();
     assert_eq!((taken, table.len()), (HOSTS_MAX, HOSTS_MAX));
     for number in 0..HOSTS_MAX as u32 {
-        table.settled(host(number), Outcome::CLOSED, None, false);
+        table.settled(at(0), back(number, Outcome::CLOSED, None, false));
     }
     assert_eq!(table.next_at(), Some(at(100)));
     assert_eq!(table.take(at(500), host(100_000), limits, 1), Room::TableFull);
@@ -123,15 +128,15 @@ fn h5_what_is_overdue_makes_room_once_and_counts_as_timed_out_once() {
     let mut table = HostTable::default();
     assert_eq!(take_all(&mut table, PLAIN), 128);
     for _ in 0..100 {
-        table.overdue(host(1));
+        table.overdue(at(0), host(1), false);
     }
     assert_eq!((table.in_flight(host(1)), take_all(&mut table, PLAIN)), (28, 100));
     for _ in 0..100 {
-        table.settled(host(1), Outcome::FILTERED, None, true);
+        table.settled(at(0), back(1, Outcome::FILTERED, None, true));
     }
     assert_eq!(table.in_flight(host(1)), 128, "none is counted twice");
     for _ in 0..28 {
-        table.overdue(host(1));
+        table.overdue(at(0), host(1), false);
     }
     assert_eq!(take_all(&mut table, PLAIN), 156, "a whole window timed out");
 }
@@ -146,7 +151,7 @@ fn h5_a_host_waits_as_long_as_its_own_answers_take_and_else_as_long_as_its_neigh
     }
     let answers = |table: &mut HostTable, number: u32, millis: u64| {
         for _ in 0..30 {
-            table.settled(host(number), Outcome::CLOSED, Some(Duration::from_millis(millis)), false);
+            table.settled(at(0), back(number, Outcome::CLOSED, Some(Duration::from_millis(millis)), false));
         }
     };
     answers(&mut table, 1, 1);
@@ -158,7 +163,7 @@ fn h5_a_host_waits_as_long_as_its_own_answers_take_and_else_as_long_as_its_neigh
     assert_eq!(table.wait(host(1), longest).overdue, Duration::from_millis(100), "each has its own");
     assert!(table.wait(host(3), longest).overdue > Duration::from_millis(400), "neighbours differ");
     assert_eq!(table.wait(host(300), longest), Wait::fixed(longest), "another /24");
-    table.settled(host(3), Outcome::FILTERED, Some(Duration::from_millis(1)), false);
+    table.settled(at(0), back(3, Outcome::FILTERED, Some(Duration::from_millis(1)), false));
     assert!(
         table.wait(host(3), longest).overdue > Duration::from_millis(400),
         "a router's word is no round trip of a host"

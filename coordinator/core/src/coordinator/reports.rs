@@ -44,11 +44,12 @@ impl Coordinator {
                 &format!("the findings of lease {} are not those of its outcomes", report.epoch),
             );
         };
-        let Report { epoch, mut chunk, findings: mut stored } = report;
+        let Report { epoch, mut chunk, findings: mut stored, checks } = report;
         if allowed != Allowed::All {
             chunk = chunk::encode(&outcomes);
         }
         if let Some(running) = self.scans.get_mut(&lease.scan) {
+            running.checked(checks);
             stored.retain(|finding| running.keeps(cohort.number(), finding.index));
         }
         let commit = Commit { scan: lease.scan, epoch, chunk, findings: stored };

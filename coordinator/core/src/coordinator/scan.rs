@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::resume::Resumed;
 use crate::store::{Cut, ScanRecord, ScanStatus, Shard};
 use protocol::id::{Epoch, InstanceId};
-use protocol::message::ProbeOptions;
+use protocol::message::{Checks, ProbeOptions};
 use protocol::plan::{Cohort, Plan};
 use protocol::probe::Outcome;
 use protocol::range_set::AddressSet;
@@ -45,6 +45,8 @@ pub(super) struct Scan {
     pub(super) finishing: bool,
     tries: Option<u8>,
     loss: Loss,
+    /// What agents measured beside their tries.
+    checks: Checks,
     open: BTreeMap<u64, Open>,
     opened: u64,
     closed: u64,
@@ -82,6 +84,7 @@ impl Scan {
             finishing: false,
             tries: record.tries,
             loss: Loss::default(),
+            checks: Checks::default(),
             open: BTreeMap::new(),
             opened: 0,
             closed: 0,
@@ -291,10 +294,16 @@ impl Scan {
     }
 
     pub(super) fn surveyed(&mut self, number: u64, indices: Range<u32>, histories: &[History], reach: &AddressSet) {
-        let policy = Policy { tries: self.tries, loss: self.loss, settled_anything: true };
+        let policy = Policy { tries: self.tries, loss: self.loss.with_checks(self.checks), settled_anything: true };
         if let Some(open) = self.open.get_mut(&number) {
             open.surveyed(indices, histories, policy, reach);
         }
+    }
+
+    /// Adds what an agent measured. A report that is sent again adds it again: it is a measurement, no count of targets.
+    pub(super) fn checked(&mut self, checks: Checks) {
+        self.checks.answered = self.checks.answered.saturating_add(checks.answered);
+        self.checks.lost = self.checks.lost.saturating_add(checks.lost);
     }
 
     pub(super) fn cohort_closed(&mut self, number: u64) {

@@ -5,7 +5,9 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use protocol::chunk;
 use protocol::id::AgentName;
-use protocol::message::{AgentMessage, Claim, CommitReply, Finding, Grant, Hello, PingMethod, ProbeOptions, Report};
+use protocol::message::{
+    AgentMessage, Checks, Claim, CommitReply, Finding, Grant, Hello, PingMethod, ProbeOptions, Report,
+};
 use protocol::plan::{Plan, PlanParts, Slots};
 use protocol::range_set::{AddressSet, RankedRanges};
 use protocol::version::{SPOKEN, VersionRange};
@@ -147,7 +149,12 @@ fn hello(instance: u64, holds: Vec<Epoch>, versions: VersionRange) -> Hello {
 }
 
 fn report(grant: &Grant, outcome: Outcome) -> Report {
-    Report { epoch: grant.epoch, chunk: chunk::encode(&vec![outcome; grant.covered() as usize]), findings: vec![] }
+    Report {
+        epoch: grant.epoch,
+        chunk: chunk::encode(&vec![outcome; grant.covered() as usize]),
+        findings: vec![],
+        checks: Checks::default(),
+    }
 }
 
 #[test]

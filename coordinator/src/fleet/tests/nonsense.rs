@@ -10,7 +10,7 @@ use portsweep_agent::identity::StateDirectory;
 use protocol::codec::{FRAME_BYTES_MAX, encode};
 use protocol::enrol::{AgentId, COORDINATOR_NAME, LINK};
 use protocol::id::{AgentName, Epoch, InstanceId};
-use protocol::message::{AgentMessage, Claim, CommitReply, CoordinatorMessage, Hello, PingMethod, Report};
+use protocol::message::{AgentMessage, Checks, Claim, CommitReply, CoordinatorMessage, Hello, PingMethod, Report};
 use protocol::probe::ProbeKind;
 use protocol::range_set::AddressSet;
 use protocol::version::{SPOKEN, VersionRange};
@@ -344,7 +344,7 @@ fn refused(messages: Vec<AgentMessage>, why: &'static str, kind: &'static str) {
 
 #[test]
 fn bad_input_50_a_report_before_hello() {
-    let report = Report { epoch: Epoch::new(1), chunk: Vec::new(), findings: Vec::new() };
+    let report = Report { epoch: Epoch::new(1), chunk: Vec::new(), findings: Vec::new(), checks: Checks::default() };
     refused(vec![AgentMessage::Report(report)], "the first frame of a session is hello", "protocol");
 }
 
@@ -379,8 +379,14 @@ fn bad_input_52_a_report_for_a_lease_that_was_never_granted_is_gone() {
     story(|| async {
         let world = World::new().await;
         let state = world.join("a").await;
-        let report =
-            |epoch| AgentMessage::Report(Report { epoch: Epoch::new(epoch), chunk: vec![1; 64], findings: Vec::new() });
+        let report = |epoch| {
+            AgentMessage::Report(Report {
+                epoch: Epoch::new(epoch),
+                chunk: vec![1; 64],
+                findings: Vec::new(),
+                checks: Checks::default(),
+            })
+        };
         let messages = [AgentMessage::Hello(hello("a", 1)), report(0), report(1), report(u64::MAX)];
         let heard = say(link(&world, &state).await, &[&messages[..], &[AgentMessage::Leaving]].concat()).await;
         assert!(matches!(heard[0], CoordinatorMessage::Welcome(_)), "{heard:?}");

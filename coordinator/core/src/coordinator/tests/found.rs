@@ -9,7 +9,12 @@ fn reported(grant: &Grant, outcome: impl Fn(u32) -> Outcome) -> AgentMessage {
     let outcomes: Vec<_> = (grant.lo..grant.hi).map(outcome).collect();
     let found = (grant.lo..grant.hi).zip(&outcomes).filter(|(_, outcome)| outcome.is_finding());
     let findings = found.map(|(index, _)| Finding { index, rtt_us: 7 }).collect();
-    AgentMessage::Report(Report { epoch: grant.epoch, chunk: chunk::encode(&outcomes), findings })
+    AgentMessage::Report(Report {
+        epoch: grant.epoch,
+        chunk: chunk::encode(&outcomes),
+        findings,
+        checks: Checks::default(),
+    })
 }
 
 fn signs(event: &Event) -> Vec<Sign> {
