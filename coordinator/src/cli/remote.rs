@@ -52,10 +52,14 @@ fn url(written: &str) -> Option<String> {
         None => written,
     };
     let authority: hyper::http::uri::Authority = rest.strip_suffix('/').unwrap_or(rest).parse().ok()?;
-    if authority.host().is_empty() || authority.as_str().contains('@') {
+    // Whatever is there beside the host is a port.
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => API_PORT,
+        port => port.strip_prefix(':')?.parse().ok()?,
+    };
+    if authority.host().is_empty() {
         return None;
     }
-    let port = authority.port_u16().unwrap_or(API_PORT);
     Some(format!("http://{}:{port}", authority.host()))
 }
 

@@ -378,7 +378,7 @@ mod tests {
         ] {
             assert!(refused(word).contains("is not available: "), "{word}");
         }
-        for word in ["-oX", "-oG", "login", "serve"] {
+        for word in ["-oX", "-oG", "login"] {
             assert!(refused(word).contains("is not available yet: "), "{word}");
         }
     }
