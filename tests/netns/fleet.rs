@@ -180,8 +180,7 @@ fn revoked() -> anyhow::Result<()> {
     let agent = fleet.join(0)?;
     fleet.until(0, |shown| shown["connected"] == true)?;
     let id = fleet.shown(0)?["id"].as_str().context("an agent has an id")?.to_owned();
-    let shown = fleet.ask(&["agents", "revoke", "a0"])?;
-    ensure!(shown.stdout.contains("revoked"), "{}", shown.transcript());
+    fleet.ask(&["agents", "revoke", "a0"])?;
     for _ in 0..2_000 {
         let shown: Value = serde_json::from_str(&fleet.ask(&["agents", "show", &id])?.stdout)?;
         if shown["connected"] == false && shown["error"].as_str().is_some_and(|error| error.contains("was revoked")) {

@@ -15,7 +15,7 @@ use crate::world::{self, RUN_TIMEOUT, V4};
 /// How many agents there are.
 pub(crate) const AGENTS: usize = 3;
 /// What is swept, with an address beside it that is excluded.
-pub(crate) const TARGETS: &str = "192.0.2.11-192.0.2.15";
+pub(crate) const TARGETS: &str = "192.0.2.11-192.0.2.13,192.0.2.15";
 pub(crate) const EXCLUDED: &str = "192.0.2.15";
 /// What every agent may probe.
 const ALLOW: &str = "192.0.2.0/24";
@@ -105,9 +105,13 @@ impl Fleet {
         Ok(agents)
     }
 
-    /// What the coordinator shows of an agent.
+    /// What the coordinator shows of an agent; null while it knows none of that name.
     pub(crate) fn shown(&self, number: usize) -> anyhow::Result<Value> {
-        Ok(serde_json::from_str(&self.ask(&["agents", "show", &format!("a{number}")])?.stdout)?)
+        let shown = self.portsweep(&["agents", "show", &format!("a{number}")])?.run(RUN_TIMEOUT)?;
+        if shown.code == Some(2) && shown.stderr.contains("there is no agent") {
+            return Ok(Value::Null);
+        }
+        Ok(serde_json::from_str(&shown.expect_code(0)?.stdout)?)
     }
 
     /// Waits until the coordinator shows an agent so.

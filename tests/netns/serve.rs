@@ -259,7 +259,9 @@ fn joined() -> anyhow::Result<()> {
         let mut agents = result["agents"].as_array().into_iter().flatten();
         agents.find(|agent| agent["name"] == name).and_then(|agent| agent["probed"].as_u64())
     };
-    ensure!(probed("probe") == result["summary"]["targets"].as_u64(), "{}", result["agents"]);
+    // Silent targets are tried more than once.
+    let alone = result["agents"].as_array().is_some_and(|agents| agents.len() == 1);
+    ensure!(alone && probed("probe") >= result["summary"]["targets"].as_u64(), "{}", result["agents"]);
     world.portsweep(&["agents", "label", "probe", "site=b"])?.expect_code(0)?;
     ensure!(agents()?.contains("site=b"), "{}", agents()?);
     world.portsweep(&["agents", "revoke", "probe"])?.expect_code(0)?;
