@@ -149,7 +149,7 @@ fn token_file() -> anyhow::Result<()> {
     let agent = fleet.agent(0, &words)?.start()?;
     let token = fleet.ask(&["token", "agent"])?.stdout;
     std::fs::write(&file, token)?;
-    for _ in 0..2_000 {
+    for _ in 0..20_000 {
         if fleet.ask(&["agents"])?.stdout.contains("connected") {
             break;
         }
@@ -181,7 +181,7 @@ fn revoked() -> anyhow::Result<()> {
     fleet.until(0, |shown| shown["connected"] == true)?;
     let id = fleet.shown(0)?["id"].as_str().context("an agent has an id")?.to_owned();
     fleet.ask(&["agents", "revoke", "a0"])?;
-    for _ in 0..2_000 {
+    for _ in 0..20_000 {
         let shown: Value = serde_json::from_str(&fleet.ask(&["agents", "show", &id])?.stdout)?;
         if shown["connected"] == false && shown["error"].as_str().is_some_and(|error| error.contains("was revoked")) {
             break;

@@ -20,7 +20,7 @@ pub(crate) const EXCLUDED: &str = "192.0.2.15";
 /// What every agent may probe.
 const ALLOW: &str = "192.0.2.0/24";
 /// How often something is looked for: each look starts a program, so this is bounded in time too.
-const LOOKS_MAX: usize = 2_000;
+const LOOKS_MAX: usize = 20_000;
 
 pub(crate) struct Fleet {
     pub(crate) coordinator: Host,

@@ -33,7 +33,7 @@ const TARGETS: &str = "192.0.2.11-192.0.2.14";
 fn serve(world: &World, words: &[&str]) -> anyhow::Result<Process> {
     let process = command(world, &[&["serve"], words].concat())?.start()?;
     // Each of them takes some milliseconds at least, so this is bounded in time too.
-    for _ in 0..2_000 {
+    for _ in 0..20_000 {
         if command(world, &["health"])?.run(RUN_TIMEOUT)?.code == Some(0) {
             return Ok(process);
         }
@@ -61,7 +61,7 @@ fn loopback() -> anyhow::Result<()> {
     };
     let serving = run(&["serve"])?.start()?;
     let mut scan = run(&["scan", "--coordinator", "-p", "7419-7421", "127.0.0.1"])?.run(RUN_TIMEOUT)?;
-    for _ in 0..2_000 {
+    for _ in 0..20_000 {
         if !scan.stderr.contains("no coordinator answers") {
             break;
         }
@@ -246,7 +246,7 @@ fn joined() -> anyhow::Result<()> {
         .directory(world.directory.path())
         .start()?;
     let agents = || Ok::<_, anyhow::Error>(world.portsweep(&["agents"])?.expect_code(0)?.stdout);
-    for _ in 0..2_000 {
+    for _ in 0..20_000 {
         if agents()?.contains("connected") {
             break;
         }
