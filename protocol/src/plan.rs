@@ -5,11 +5,15 @@
 //! shuffled by (seed, cohort), and for each slot the hosts in an order shuffled anew by (seed, cohort, slot position). One
 //! host's probes are thus spaced by the whole cohort.
 //!
+//! Where several vantages each probe everything, a plan of n cohorts has n for each of them, all in one order: cohort number
+//! v × n + c is cohort c as it is seen from vantage v, in the same order.
+//!
 //! Invariants:
-//! - P1: every target of addresses × slots has exactly one index in `0..len`.
+//! - P1: every target of addresses × slots has exactly one index in `0..len`, for each vantage.
 //! - P2: an address outside the ranges has none.
 //! - P3: the order depends on ranges, slots and seed only, never on how many agents there are.
 
+use crate::id::AgentName;
 use crate::order::{Permutation, derive};
 use crate::port::PortSet;
 use crate::probe::{Slot, Target};
@@ -22,6 +26,9 @@ use std::sync::Arc;
 
 /// The most targets that a shard, and so a lease, a report and a chunk, may have.
 pub const SHARD_TARGETS_MAX: u32 = 32_768;
+
+/// The most vantages that each probe everything.
+pub const VANTAGES_MAX: usize = 32;
 
 /// The most addresses of a cohort: with 65,537 slots its indices still fit `u32`.
 pub const COHORT_HOSTS_MAX: u64 = 4_096;
@@ -135,6 +142,9 @@ pub enum PlanError {
         /// How many things are asked of each.
         slots: u32,
     },
+    /// Vantages that no plan has.
+    #[error("a scan is made from at most {VANTAGES_MAX} vantages, each named once")]
+    Vantages,
 }
 
 /// A plan's SHA-256 over its ranges, slots, seed and cohort size: two scans with the same digest probe the same in the same order.
@@ -160,6 +170,8 @@ pub struct Plan {
     slots: Slots,
     seed: u64,
     cohort_hosts: u64,
+    /// Those that each probe everything; none where it does not matter who probes what.
+    vantages: Arc<[AgentName]>,
     order: Permutation,
 }
 
@@ -177,12 +189,58 @@ impl Plan {
         }
         let cohort_hosts = cohort_hosts(addresses.len());
         let order = Permutation::new(addresses.len().div_ceil(cohort_hosts), derive(seed, purpose::COHORTS));
-        Ok(Self { addresses, slots, seed, cohort_hosts, order })
+        Ok(Self { addresses, slots, seed, cohort_hosts, vantages: Arc::default(), order })
     }
 
-    /// The number of targets.
+    /// The same, with everything probed from each of these vantages. From none of them: it does not matter who probes what.
+    ///
+    /// # Errors
+    /// If there are more than [`VANTAGES_MAX`], one stands there twice, or the length does not fit in `u64`.
+    pub fn seen_from(self, vantages: Vec<AgentName>) -> Result<Self, PlanError> {
+        let is_twice =
+            vantages.iter().enumerate().any(|(at, vantage)| vantages.iter().skip(at + 1).any(|other| other == vantage));
+        if vantages.len() > VANTAGES_MAX || is_twice {
+            return Err(PlanError::Vantages);
+        }
+        let views = vantages.len().max(1) as u64;
+        if self.len_of_one().checked_mul(views).is_none() {
+            return Err(PlanError::TooLarge { addresses: self.addresses.len(), slots: self.slots.len() });
+        }
+        let order = Permutation::new(self.cohorts_of_one() * views, derive(self.seed, purpose::COHORTS));
+        Ok(Self { vantages: vantages.into(), order, ..self })
+    }
+
+    /// The vantages that each probe everything; none where it does not matter who probes what.
+    #[must_use]
+    pub fn vantages(&self) -> &[AgentName] {
+        &self.vantages
+    }
+
+    /// The vantage from which cohort `number` is probed; `None` if from any, or unless `number < cohorts`.
+    #[must_use]
+    pub fn vantage_of(&self, number: u64) -> Option<&AgentName> {
+        self.vantages.get(usize::try_from(number / self.cohorts_of_one()).ok()?)
+    }
+
+    /// How many cohorts there are for one vantage: cohorts whose numbers differ by it are the same addresses.
+    #[must_use]
+    pub fn cohorts_of_one(&self) -> u64 {
+        self.addresses.len().div_ceil(self.cohort_hosts)
+    }
+
+    /// The number of targets, for each vantage.
     #[must_use]
     pub fn len(&self) -> u64 {
+        self.len_of_one() * self.views()
+    }
+
+    /// How often everything is probed: by each vantage, or once.
+    #[must_use]
+    pub fn views(&self) -> u64 {
+        self.vantages.len().max(1) as u64
+    }
+
+    fn len_of_one(&self) -> u64 {
         self.addresses.len() * u64::from(self.slots.len())
     }
 
@@ -230,11 +288,13 @@ impl Plan {
         self.order.at(position)
     }
 
-    /// Cohort `number`: the addresses of ranks `number × H .. (number + 1) × H`. `None` unless `number < cohorts`.
+    /// Cohort `number`: the addresses of ranks `c × H .. (c + 1) × H`, where c is `number`, for each vantage anew. `None` unless
+    /// `number < cohorts`.
     #[must_use]
     pub fn cohort(&self, number: u64) -> Option<Cohort> {
         let addresses = self.addresses.slice(self.cohort_start(number)?, self.cohort_end(number)?);
-        Some(Cohort::new(number, addresses, self.slots.clone(), self.seed))
+        let cohort = Cohort::new(number % self.cohorts_of_one(), addresses, self.slots.clone(), self.seed);
+        Some(Cohort { number, ..cohort })
     }
 
     /// How many targets cohort `number` has. `None` unless `number < cohorts`.
@@ -251,7 +311,7 @@ impl Plan {
         Some(if self.slots.discover() { len / self.slots.len() } else { len })
     }
 
-    /// The number of the cohort that holds an address; `None` for an address outside the plan.
+    /// The number of the cohort that holds an address, from the first vantage; `None` for an address outside the plan.
     #[must_use]
     pub fn cohort_of(&self, address: IpAddr) -> Option<u64> {
         self.addresses.rank_of(address).map(|rank| rank / self.cohort_hosts)
@@ -260,36 +320,30 @@ impl Plan {
     /// The target at `index`. `None` unless `index < len`.
     #[must_use]
     pub fn target(&self, index: u64) -> Option<Target> {
-        if index >= self.len() {
-            return None;
-        }
-        let whole = self.cohort_hosts * u64::from(self.slots.len());
-        let last = self.cohorts() - 1;
-        let short_position = self.order.position(last)?;
-        let missing = whole - u64::from(self.cohort_len(last)?);
-        // Cohorts after the short one begin `missing` earlier than if all were whole.
-        let (position, start) = if index / whole < short_position {
-            (index / whole, index / whole * whole)
-        } else if index < short_position * whole + (whole - missing) {
-            (short_position, short_position * whole)
-        } else {
-            let position = (index + missing) / whole;
-            (position, position * whole - missing)
-        };
+        let at_least = index / (self.cohort_hosts * u64::from(self.slots.len()));
+        // Each short cohort lets those that come after it begin earlier: by less than a whole one.
+        let positions = at_least..=at_least + self.views();
+        let starts = positions.map_while(|position| Some((position, self.start(position)?)));
+        let (position, start) = starts.take_while(|(_, start)| *start <= index).last()?;
         self.cohort(self.cohort_at(position)?)?.target(u32::try_from(index - start).ok()?)
     }
 
-    /// The index of a target; `None` if the plan does not cover it.
+    /// The index of a target, as the first vantage sees it; `None` if the plan does not cover it.
     #[must_use]
     pub fn index_of(&self, target: Target) -> Option<u64> {
         let number = self.cohort_of(target.address)?;
         let within = self.cohort(number)?.index_of(target)?;
+        Some(self.start(self.order.position(number)?)? + u64::from(within))
+    }
+
+    /// The index at which the cohort at a position of the order begins. `None` unless `position < cohorts`.
+    fn start(&self, position: u64) -> Option<u64> {
         let whole = self.cohort_hosts * u64::from(self.slots.len());
-        let last = self.cohorts() - 1;
+        let last = self.cohorts_of_one() - 1;
         let missing = whole - u64::from(self.cohort_len(last)?);
-        let position = self.order.position(number)?;
-        let start = position * whole - if position > self.order.position(last)? { missing } else { 0 };
-        Some(start + u64::from(within))
+        let shorts = (0..self.views()).filter_map(|view| self.order.position(view * self.cohorts_of_one() + last));
+        let before = shorts.filter(|&short| short < position).count() as u64;
+        (position < self.cohorts()).then_some(position * whole - before * missing)
     }
 
     /// The plan's digest.
@@ -315,11 +369,15 @@ impl Plan {
         if self.slots.discover() {
             hash.update(b"discover");
         }
+        for vantage in self.vantages.iter() {
+            hash.update(b"\0from ");
+            hash.update(vantage.as_str());
+        }
         PlanDigest(hash.finalize().into())
     }
 
     fn cohort_start(&self, number: u64) -> Option<u64> {
-        (number < self.cohorts()).then(|| number * self.cohort_hosts)
+        (number < self.cohorts()).then(|| number % self.cohorts_of_one() * self.cohort_hosts)
     }
 
     fn cohort_end(&self, number: u64) -> Option<u64> {
@@ -328,7 +386,7 @@ impl Plan {
     }
 }
 
-/// What a plan is made of again: ranges, slots and seed. What is stored, so that a resumed scan has the same order.
+/// What a plan is made of again: ranges, slots, seed and vantages. What is stored, so that a resumed scan has the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanParts {
     /// The addresses, exclusions subtracted.
@@ -337,11 +395,15 @@ pub struct PlanParts {
     pub slots: Slots,
     /// What the order is made from.
     pub seed: u64,
+    /// Those that each probe everything; none where it does not matter who probes what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vantages: Vec<AgentName>,
 }
 
 impl From<&Plan> for PlanParts {
     fn from(plan: &Plan) -> Self {
-        Self { addresses: plan.addresses.clone(), slots: plan.slots.clone(), seed: plan.seed }
+        let (addresses, slots) = (plan.addresses.clone(), plan.slots.clone());
+        Self { addresses, slots, seed: plan.seed, vantages: plan.vantages.to_vec() }
     }
 }
 
@@ -349,7 +411,7 @@ impl TryFrom<PlanParts> for Plan {
     type Error = PlanError;
 
     fn try_from(parts: PlanParts) -> Result<Self, Self::Error> {
-        Self::new(parts.addresses, parts.slots, parts.seed)
+        Self::new(parts.addresses, parts.slots, parts.seed)?.seen_from(parts.vantages)
     }
 }
 
@@ -359,6 +421,8 @@ impl TryFrom<PlanParts> for Plan {
 #[serde(try_from = "CohortWire", into = "CohortWire")]
 pub struct Cohort {
     number: u64,
+    /// Which run of the plan's addresses it is, whoever sees it: with the seed it makes the order.
+    run: u64,
     addresses: RankedRanges,
     slots: Slots,
     seed: u64,
@@ -373,6 +437,9 @@ struct CohortWire {
     addresses: RankedRanges,
     slots: Slots,
     seed: u64,
+    /// Which run of the plan's addresses it is, where that is not its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<u64>,
 }
 
 /// A cohort that no plan has.
@@ -387,24 +454,26 @@ impl TryFrom<CohortWire> for Cohort {
         if !(1..=COHORT_HOSTS_MAX).contains(&wire.addresses.len()) || wire.slots.is_empty() {
             return Err(CohortError);
         }
-        Ok(Self::new(wire.number, wire.addresses, wire.slots, wire.seed))
+        let run = wire.run.unwrap_or(wire.number);
+        Ok(Self { number: wire.number, ..Self::new(run, wire.addresses, wire.slots, wire.seed) })
     }
 }
 
 impl From<Cohort> for CohortWire {
     fn from(cohort: Cohort) -> Self {
-        Self { number: cohort.number, addresses: cohort.addresses, slots: cohort.slots, seed: cohort.seed }
+        let run = (cohort.run != cohort.number).then_some(cohort.run);
+        Self { number: cohort.number, addresses: cohort.addresses, slots: cohort.slots, seed: cohort.seed, run }
     }
 }
 
 impl Cohort {
-    fn new(number: u64, addresses: RankedRanges, slots: Slots, seed: u64) -> Self {
-        let key = derive(derive(seed, purpose::COHORT), number);
+    fn new(run: u64, addresses: RankedRanges, slots: Slots, seed: u64) -> Self {
+        let key = derive(derive(seed, purpose::COHORT), run);
         let ports = Permutation::new(u64::from(slots.ports.len()), derive(key, purpose::PORTS));
-        Self { number, addresses, slots, seed, key, ports }
+        Self { number: run, run, addresses, slots, seed, key, ports }
     }
 
-    /// Its number: which run of the plan's addresses it is.
+    /// Its number: which run of the plan's addresses it is, and from where it is seen.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number

@@ -47,6 +47,7 @@ async fn scan(directory: &Path) -> anyhow::Result<()> {
             addresses: RankedRanges::try_from(&addresses)?,
             slots: Slots::new(false, (1..=u16::MAX).collect()),
             seed: 1,
+            vantages: Vec::new(),
         },
         options: ProbeOptions::new(TIMEOUT.as_millis() as u32, WINDOW),
         rate: None,

@@ -66,7 +66,7 @@ fn measure(mix: Mix, rewrites: bool) -> anyhow::Result<Took> {
     let mut addresses = AddressSet::new();
     addresses.insert_net("10.0.0.0/18".parse()?);
     let addresses = RankedRanges::try_from(&addresses)?;
-    let parts = PlanParts { addresses, slots: Slots::new(false, (1..=1_000).collect()), seed: 1 };
+    let parts = PlanParts { addresses, slots: Slots::new(false, (1..=1_000).collect()), seed: 1, vantages: Vec::new() };
     let plan = Plan::try_from(parts.clone())?;
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("scan.db");

@@ -40,6 +40,7 @@ pub fn record() -> ScanRecord {
         addresses: RankedRanges::try_from(&addresses).expect("128 addresses"),
         slots: Slots::new(false, (1..=32_768).collect()),
         seed: 11,
+        vantages: Vec::new(),
     };
     ScanRecord {
         id: SCAN,

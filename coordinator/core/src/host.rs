@@ -1,12 +1,16 @@
 //! What is known of one address, folded from its targets: the row that every report is made of.
 
 use protocol::probe::{Outcome, Reason, Slot, State};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The most open ports that a host row names; the rest is counted.
 pub const OPEN_PORTS_MAX: usize = 1_024;
 /// Another outcome names its ports only while no more of the host's ports share it; then it is counted.
 pub const PORTS_NAMED_MAX: usize = 25;
+
+/// The most targets of a host of which it is told what each vantage saw, where they differ; the rest is counted.
+pub const DIFFERING_MAX: usize = 1_024;
 
 /// What is known of one address. Folded from outcomes in any order; its size is bounded whatever is folded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,28 @@ pub struct Host {
     pub open: Vec<OpenPort>,
     /// Outcomes of ports, `open` included, each with how many there are; ordered by outcome.
     pub groups: Vec<PortGroup>,
+    /// What the vantages saw, where each probed everything. What stands above is then what says most of a target.
+    pub views: Option<Box<Views>>,
+}
+
+/// What several vantages saw of one address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Views {
+    /// Outcomes, with how many targets have them: each slot is as many targets as there are vantages.
+    pub counts: BTreeMap<Outcome, u64>,
+    /// What the vantages see differently: `ping`, then the lowest ports, ascending, at most [`DIFFERING_MAX`].
+    pub differing: Vec<Differing>,
+    /// How many there are of these.
+    pub differ: u32,
+}
+
+/// A slot of a host in which vantages found different states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Differing {
+    /// Which.
+    pub slot: Slot,
+    /// What each vantage found, in the plan's order of them; `None` where it is no target.
+    pub seen: Vec<Option<Answer>>,
 }
 
 /// What one probe found, when it answered and who saw it.
@@ -69,7 +95,27 @@ impl Host {
     /// A row to which nothing was folded yet.
     #[must_use]
     pub fn new(address: IpAddr) -> Self {
-        Self { address, ping: None, open: Vec::new(), groups: Vec::new() }
+        Self { address, ping: None, open: Vec::new(), groups: Vec::new(), views: None }
+    }
+
+    /// Takes in what each vantage found, in the plan's order of them; `None` from one for which it is no target. Each slot is folded once.
+    pub fn fold_views(&mut self, slot: Slot, seen: &[Option<Answer>]) {
+        let views = self.views.get_or_insert_default();
+        let answers = seen.iter().flatten();
+        for answer in answers.clone() {
+            *views.counts.entry(answer.outcome).or_default() += 1;
+        }
+        let state = |seen: &Option<Answer>| seen.map(|answer| answer.outcome.state());
+        if seen.windows(2).any(|pair| state(&pair[0]) != state(&pair[1])) {
+            views.differ += 1;
+            let at = views.differing.partition_point(|differing| differing.slot < slot);
+            views.differing.insert(at, Differing { slot, seen: seen.to_vec() });
+            views.differing.truncate(DIFFERING_MAX);
+        }
+        // What was found goes before what was not, an accepted connection before all.
+        if let Some(most) = answers.min_by_key(|answer| answer.outcome) {
+            self.fold(slot, *most);
+        }
     }
 
     /// Takes in the final outcome of one of its targets. Each target is folded once.
@@ -100,6 +146,21 @@ impl Host {
             _ if group.count as usize > PORTS_NAMED_MAX => group.ports = Vec::new(),
             _ => group.ports.insert(group.ports.partition_point(|&named| named < port), port),
         }
+    }
+
+    /// Ports that vantages see differently and that are not named above, each with the outcome under which it is counted there.
+    #[must_use]
+    pub fn differing_unnamed(&self) -> Vec<(u16, Outcome)> {
+        let differing = self.views.iter().flat_map(|views| &views.differing);
+        let ports = differing.filter_map(|differing| match differing.slot {
+            Slot::Ping => None,
+            Slot::Tcp(port) => Some((port, differing.seen.iter().flatten().map(|answer| answer.outcome).min()?)),
+        });
+        let is_named = |&(port, outcome): &(u16, Outcome)| {
+            let named = self.groups.iter().filter(|group| group.outcome == outcome).flat_map(|group| &group.ports);
+            self.open.iter().map(|open| open.port).chain(named.copied()).any(|named| named == port)
+        };
+        ports.filter(|port| !is_named(port)).collect()
     }
 
     /// How many of its targets were folded.
@@ -146,8 +207,11 @@ impl Host {
 
     /// Outcomes with how many targets have them; one may come twice, for `ping` and for ports.
     pub fn counts(&self) -> impl Iterator<Item = (Outcome, u64)> + '_ {
-        let ping = self.ping.map(|answer| (answer.outcome, 1));
-        ping.into_iter().chain(self.groups.iter().map(|group| (group.outcome, u64::from(group.count))))
+        let by_vantage = self.views.iter().flat_map(|views| &views.counts).map(|(&outcome, &count)| (outcome, count));
+        let is_spread = self.views.is_none();
+        let ping = self.ping.filter(|_| is_spread).map(|answer| (answer.outcome, 1));
+        let groups = self.groups.iter().filter(move |_| is_spread);
+        ping.into_iter().chain(groups.map(|group| (group.outcome, u64::from(group.count)))).chain(by_vantage)
     }
 }
 
@@ -180,6 +244,24 @@ mod tests {
         silent.fold(Slot::Tcp(2), answer(Outcome::not_probed(Cause::LocalLimit)));
         assert_eq!(silent.place(), Place::NotProbed(Outcome::not_probed(Cause::LocalLimit)));
         assert_eq!((silent.targets(), silent.not_probed()), (3, 1));
+    }
+
+    #[test]
+    fn what_vantages_see_differently_is_told_and_each_of_their_targets_is_counted() {
+        let mut host = host();
+        host.fold_views(Slot::Tcp(80), &[Some(answer(Outcome::FILTERED)), Some(answer(Outcome::OPEN))]);
+        host.fold_views(Slot::Tcp(22), &[Some(answer(Outcome::CLOSED)), Some(answer(Outcome::CLOSED))]);
+        host.fold_views(Slot::Ping, &[Some(answer(Outcome::UP)), Some(answer(Outcome::not_probed(Cause::NoAgent)))]);
+        assert_eq!(host.place(), Place::Host(Reason::EchoReply));
+        assert_eq!(host.open.iter().map(|open| open.port).collect::<Vec<_>>(), [80], "what says most");
+        assert_eq!((host.targets(), host.not_probed()), (6, 1));
+        let views = host.views.as_ref().expect("two vantages");
+        assert_eq!(views.differ, 2);
+        assert_eq!(
+            views.differing.iter().map(|differing| differing.slot).collect::<Vec<_>>(),
+            [Slot::Ping, Slot::Tcp(80)]
+        );
+        assert_eq!(views.differing[1].seen[1].map(|answer| answer.outcome), Some(Outcome::OPEN));
     }
 
     #[test]

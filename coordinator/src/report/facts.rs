@@ -76,6 +76,8 @@ pub struct ScanFacts {
     pub seed: u64,
     /// The digest of the plan, in hexadecimal.
     pub plan: String,
+    /// The vantages that each probed everything; empty where it did not matter who probed what.
+    pub vantages: Vec<String>,
     /// Names that were typed, by the address that they stood for.
     pub names: BTreeMap<IpAddr, Vec<String>>,
     /// Targets by what became of them. Sums to the number of targets.

@@ -6,11 +6,12 @@ use super::facts::ScanFacts;
 use super::ranges::{Joiner, Run};
 use super::summary::Summary;
 use super::{Places, Rows, milliseconds};
-use coordinator_core::host::{Host, Place};
+use coordinator_core::host::{Answer, Host, Place};
 use jiff::Timestamp;
-use protocol::probe::{Cause, Outcome, ProbeKind};
+use protocol::probe::{Cause, Outcome, ProbeKind, Reason, Slot};
 use serde::Serialize;
 use serde_json::ser::Formatter;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 /// What `schema` says: the name and the version of this form. Additions do not change it.
@@ -55,6 +56,9 @@ fn write_scan(layout: &mut Layout<'_>, facts: &ScanFacts) -> io::Result<()> {
     layout.member("rate", &facts.rate)?;
     layout.member("seed", &facts.seed)?;
     layout.member("plan", &facts.plan)?;
+    if !facts.vantages.is_empty() {
+        layout.member("vantages", &facts.vantages)?;
+    }
     layout.close('}')
 }
 
@@ -100,8 +104,9 @@ fn write_hosts(layout: &mut Layout<'_>, facts: &ScanFacts, rows: &mut dyn Rows, 
     if count > 0 {
         rows.for_each(&mut |host| match host.place() {
             Place::Host(reason) => {
-                let status =
-                    Status { state: "up", reason: reason.as_str(), rtt_ms: first_rtt_us(host).map(milliseconds) };
+                let rtt_ms = first_rtt_us(host).map(milliseconds);
+                let by_vantage = by_vantage(host, Slot::Ping, facts);
+                let status = Status { state: "up", reason: reason.as_str(), rtt_ms, by_vantage };
                 write_host(layout, facts, host, &status)
             }
             Place::Silent(_) | Place::NotProbed(_) => Ok(()),
@@ -112,17 +117,46 @@ fn write_hosts(layout: &mut Layout<'_>, facts: &ScanFacts, rows: &mut dyn Rows, 
 
 /// What an address is found to be.
 #[derive(Serialize)]
-struct Status {
+struct Status<'a> {
     state: &'static str,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     rtt_ms: Option<f64>,
+    #[serde(skip_serializing_if = "ByVantage::is_empty")]
+    by_vantage: ByVantage<'a>,
+}
+
+/// What each vantage saw, by its name, where they differ; empty where they do not.
+type ByVantage<'a> = BTreeMap<&'a str, Seen>;
+
+/// What one vantage saw.
+#[derive(Serialize)]
+struct Seen {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_ms: Option<f64>,
+}
+
+fn by_vantage<'a>(host: &Host, slot: Slot, facts: &'a ScanFacts) -> ByVantage<'a> {
+    let differing = host.views.iter().flat_map(|views| &views.differing);
+    let seen = differing.filter(|differing| differing.slot == slot).flat_map(|differing| &differing.seen);
+    let named = facts.vantages.iter().map(String::as_str).zip(seen);
+    let told = named.filter_map(|(vantage, answer)| Some((vantage, (*answer)?)));
+    told.map(|(vantage, Answer { outcome, rtt_us, .. })| {
+        let (reason, cause) = (outcome.reason().map(Reason::as_str), outcome.cause().map(Cause::as_str));
+        (vantage, Seen { state: outcome.state().as_str(), reason, cause, rtt_ms: rtt_us.map(milliseconds) })
+    })
+    .collect()
 }
 
 /// The flag of a host with more open ports than are named: something before it may answer for every one.
 pub(super) const ALL_OPEN_SUSPECT: &str = "all-open-suspect";
 
-fn write_host(layout: &mut Layout<'_>, facts: &ScanFacts, host: &Host, status: &Status) -> io::Result<()> {
+fn write_host(layout: &mut Layout<'_>, facts: &ScanFacts, host: &Host, status: &Status<'_>) -> io::Result<()> {
     let names = facts.names.get(&host.address).map_or(&[][..], Vec::as_slice);
     layout.open('{')?;
     layout.member("address", &host.address)?;
@@ -140,7 +174,7 @@ fn write_host(layout: &mut Layout<'_>, facts: &ScanFacts, host: &Host, status: &
     for (outcome, count) in not_shown(host) {
         layout.item(&NotShown {
             state: outcome.state().as_str(),
-            reason: outcome.reason().map(protocol::probe::Reason::as_str),
+            reason: outcome.reason().map(Reason::as_str),
             cause: outcome.cause().map(Cause::as_str),
             count,
         })?;
@@ -160,6 +194,8 @@ struct Port<'a> {
     rtt_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seen_by: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "ByVantage::is_empty")]
+    by_vantage: ByVantage<'a>,
 }
 
 /// Ports that are only counted.
@@ -173,7 +209,8 @@ struct NotShown {
     count: u64,
 }
 
-/// The ports that a result names, ascending: the open ones that the row has, and others that few ports share.
+/// The ports that a result names, ascending: the open ones that the row has, others that few ports share, and those that vantages see
+/// differently.
 fn named_ports<'a>(host: &Host, facts: &'a ScanFacts) -> Vec<Port<'a>> {
     let open = host.open.iter().map(|open| Port {
         port: open.port,
@@ -182,6 +219,7 @@ fn named_ports<'a>(host: &Host, facts: &'a ScanFacts) -> Vec<Port<'a>> {
         reason: Outcome::OPEN.why(),
         rtt_ms: open.rtt_us.map(milliseconds),
         seen_by: Some(agent_names(facts, open.seen_by)),
+        by_vantage: by_vantage(host, Slot::Tcp(open.port), facts),
     });
     let others = host.groups.iter().flat_map(|group| {
         group.ports.iter().map(|&port| Port {
@@ -191,23 +229,37 @@ fn named_ports<'a>(host: &Host, facts: &'a ScanFacts) -> Vec<Port<'a>> {
             reason: group.outcome.why(),
             rtt_ms: None,
             seen_by: None,
+            by_vantage: by_vantage(host, Slot::Tcp(port), facts),
         })
     });
-    let mut ports: Vec<_> = open.chain(others).collect();
+    let differing = host.differing_unnamed().into_iter().map(|(port, outcome)| Port {
+        port,
+        protocol: ProbeKind::Tcp.as_str(),
+        state: outcome.state().as_str(),
+        reason: outcome.why(),
+        rtt_ms: None,
+        seen_by: None,
+        by_vantage: by_vantage(host, Slot::Tcp(port), facts),
+    });
+    let mut ports: Vec<_> = open.chain(others).chain(differing).collect();
     ports.sort_by_key(|port| port.port);
     ports
 }
 
 /// Outcomes with how many ports have them and are not named. Those that were not probed come last.
 pub(super) fn not_shown(host: &Host) -> impl Iterator<Item = (Outcome, u64)> + '_ {
-    let rest = |probed: bool| {
+    let differing = host.differing_unnamed();
+    let rest = move |probed: bool| {
+        let differing = differing.clone();
         let groups = host.groups.iter();
         let fitting = groups.filter(move |group| group.outcome.is_probed() == probed);
-        fitting.filter_map(|group| {
-            let named = match group.outcome {
-                Outcome::OPEN => host.open.len(),
-                _ => group.ports.len(),
-            };
+        fitting.filter_map(move |group| {
+            let shown = differing.iter().filter(|(_, outcome)| *outcome == group.outcome).count();
+            let named = shown
+                + match group.outcome {
+                    Outcome::OPEN => host.open.len(),
+                    _ => group.ports.len(),
+                };
             let rest = u64::from(group.count).saturating_sub(named as u64);
             (rest > 0).then_some((group.outcome, rest))
         })
@@ -234,7 +286,7 @@ fn write_silent(layout: &mut Layout<'_>, rows: &mut dyn Rows, count: u64) -> io:
     struct Silent {
         addresses: String,
         count: u64,
-        status: Status,
+        status: Status<'static>,
     }
     let place = |host: &Host| match host.place() {
         Place::Silent(ping) => Some((ping, 0)),
@@ -251,6 +303,7 @@ fn write_silent(layout: &mut Layout<'_>, rows: &mut dyn Rows, count: u64) -> io:
                     // Nothing came that would have been a sign of life.
                     reason: run.key.unwrap_or(Outcome::DOWN).why(),
                     rtt_ms: None,
+                    by_vantage: ByVantage::new(),
                 },
             })
         })?;

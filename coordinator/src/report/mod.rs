@@ -6,6 +6,7 @@
 
 mod by_port;
 pub mod csv;
+mod differences;
 pub mod dry_run;
 pub mod facts;
 pub mod file;

@@ -39,6 +39,7 @@ pub(super) fn facts(rows: &[Host], kinds: &[ProbeKind]) -> ScanFacts {
         rate: None,
         seed: 1,
         plan: "c0ffee".repeat(10) + "cafe",
+        vantages: vec![],
         names: BTreeMap::new(),
         single_try: counts.probed(),
         counts,

@@ -6,7 +6,7 @@
 use super::facts::{STATES, ScanFacts};
 use super::json::first_rtt_us;
 use super::quantity::{duration, grouped, round_trip};
-use super::{Places, Rows, by_port, json};
+use super::{Places, Rows, by_port, differences, json};
 use coordinator_core::host::{Host, Place};
 use protocol::port::service_name;
 use protocol::probe::{Outcome, ProbeKind, Reason, State};
@@ -38,6 +38,7 @@ pub struct View {
 pub fn write(out: &mut dyn Write, facts: &ScanFacts, rows: &mut dyn Rows, view: View) -> io::Result<()> {
     if view.by_port && asks_ports(facts) {
         let places = by_port::write(out, facts, rows, view.open_only)?;
+        differences::write(out, facts, rows)?;
         return write_summary(out, facts, places);
     }
     let mut places = Places::default();
@@ -48,6 +49,7 @@ pub fn write(out: &mut dyn Write, facts: &ScanFacts, rows: &mut dyn Rows, view: 
     if places.hosts > 0 && !asks_ports(facts) {
         writeln!(out)?;
     }
+    differences::write(out, facts, rows)?;
     write_summary(out, facts, places)
 }
 
@@ -172,7 +174,8 @@ fn write_ports(out: &mut dyn Write, host: &Host, open_only: bool) -> io::Result<
         .iter()
         .filter(|_| !open_only)
         .flat_map(|group| group.ports.iter().map(|&port| (port, group.outcome)));
-    let mut ports: Vec<_> = open.chain(others).collect();
+    let differing = host.differing_unnamed().into_iter().filter(|_| !open_only);
+    let mut ports: Vec<_> = open.chain(others).chain(differing).collect();
     if ports.is_empty() {
         return Ok(());
     }

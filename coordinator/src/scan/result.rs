@@ -92,6 +92,7 @@ impl Account {
             rate: self.rate,
             seed: self.plan.seed(),
             plan: self.plan.digest().to_string(),
+            vantages: self.plan.vantages().iter().map(ToString::to_string).collect(),
             names: self.request.names.clone(),
             single_try: stored.progress.single_try(),
             counts,
@@ -190,12 +191,12 @@ pub(crate) struct StoredRows<'a> {
 impl Rows for StoredRows<'_> {
     fn for_each(&mut self, f: &mut dyn FnMut(&Host) -> io::Result<()>) -> io::Result<()> {
         let Account { id, plan, .. } = self.account;
-        for number in 0..plan.cohorts() {
-            if self.opened.contains(&number) {
-                let rows = rows::of_cohort(self.store, *id, plan, number).map_err(io::Error::other)?;
+        for run in 0..plan.cohorts_of_one() {
+            if (0..plan.views()).any(|view| self.opened.contains(&(view * plan.cohorts_of_one() + run))) {
+                let rows = rows::of_run(self.store, *id, plan, run).map_err(io::Error::other)?;
                 rows.iter().try_for_each(&mut *f)?;
             } else {
-                untouched(plan, number, f)?;
+                untouched(plan, run, f)?;
             }
         }
         Ok(())
@@ -210,7 +211,10 @@ fn untouched(plan: &Plan, number: u64, f: &mut dyn FnMut(&Host) -> io::Result<()
         let mut row = Host::new(address);
         let ping = cohort.slots().ping().then_some(Slot::Ping);
         let slots = ping.into_iter().chain(cohort.slots().ports().iter().map(Slot::Tcp));
-        slots.for_each(|slot| row.fold(slot, pending));
+        slots.for_each(|slot| match plan.vantages().len() {
+            0 => row.fold(slot, pending),
+            views => row.fold_views(slot, &vec![Some(pending); views]),
+        });
         row
     };
     let mut rows = (0..cohort.addresses().len()).filter_map(|rank| cohort.addresses().nth(rank));

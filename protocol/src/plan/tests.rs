@@ -57,6 +57,35 @@ fn every_target_is_chosen_once_and_no_excluded_one_ever() {
 }
 
 #[test]
+fn every_vantage_probes_every_target_once() {
+    for (count, hole) in [(1, None), (5, None), (129, Some(7)), (300, Some(2))] {
+        let slots = Slots::new(true, ports(&[22, 80]));
+        let one = plan(count, hole, slots.clone(), 3);
+        let names = ["inside", "outside", "far"].map(|name| AgentName::try_from(name.to_owned()).unwrap());
+        let each = plan(count, hole, slots, 3).seen_from(names.to_vec()).unwrap();
+        assert_eq!((each.len(), each.cohorts()), (3 * one.len(), 3 * one.cohorts()));
+        let mut seen = std::collections::HashMap::new();
+        for index in 0..each.len() {
+            *seen.entry(each.target(index).unwrap()).or_insert(0) += 1;
+        }
+        assert_eq!((seen.len() as u64, seen.values().all(|&times| times == 3)), (one.len(), true), "P1");
+        for number in 0..one.cohorts() {
+            let of = |view| each.cohort(view * one.cohorts() + number).unwrap();
+            let targets = |cohort: Cohort| cohort.targets(0, cohort.len()).collect::<Vec<_>>();
+            assert!((0..3).all(|view| targets(of(view)) == targets(one.cohort(number).unwrap())), "one order for all");
+            let travelled = crate::codec::decode::<Cohort>(&crate::codec::encode(&of(1)).unwrap());
+            assert_eq!(travelled.unwrap(), of(1));
+            assert_eq!(each.vantage_of(2 * one.cohorts() + number), Some(&names[2]));
+        }
+        assert_eq!(each.target(each.len()), None);
+        assert_ne!(each.digest(), one.digest());
+        assert_eq!(Plan::try_from(PlanParts::from(&each)).unwrap(), each);
+    }
+    let twice = vec![AgentName::try_from("a".to_owned()).unwrap(); 2];
+    assert_eq!(plan(5, None, Slots::new(true, PortSet::new()), 3).seen_from(twice), Err(PlanError::Vantages));
+}
+
+#[test]
 fn a_cohorts_iterator_says_what_its_look_up_says() {
     let plan = plan(300, Some(7), Slots::new(true, ports(&[1, 2, 3])), 9);
     for number in 0..plan.cohorts() {

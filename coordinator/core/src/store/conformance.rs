@@ -43,7 +43,7 @@ pub fn example() -> ScanRecord {
         addresses.insert(address.parse().expect("an address"));
     }
     let addresses = RankedRanges::try_from(&addresses).expect("two addresses");
-    let plan = PlanParts { addresses, slots: Slots::new(false, (1..=10).collect()), seed: 5 };
+    let plan = PlanParts { addresses, slots: Slots::new(false, (1..=10).collect()), seed: 5, vantages: Vec::new() };
     let options = ProbeOptions::new(900, 64);
     ScanRecord {
         id: SCAN,

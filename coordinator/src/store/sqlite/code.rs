@@ -159,7 +159,12 @@ mod tests {
         let slots = Slots::new(true, [22, 80].into_iter().collect());
         let record = ScanRecord {
             id: ScanId::from_bytes([9; 16]),
-            plan: PlanParts { addresses, slots, seed: u64::MAX },
+            plan: PlanParts {
+                addresses,
+                slots,
+                seed: u64::MAX,
+                vantages: vec!["inside".to_owned().try_into().expect("a name")],
+            },
             options: ProbeOptions::new(900, 64),
             rate: Rate::from_per_second(0.5),
             tries: Some(3),
