@@ -52,6 +52,7 @@ async fn scan(directory: &Path) -> anyhow::Result<()> {
         options: ProbeOptions::new(TIMEOUT.as_millis() as u32, WINDOW),
         rate: None,
         weight: coordinator_core::store::WEIGHT,
+        agent_wait_s: None,
         tries: None,
         status: ScanStatus::Running,
         request: String::new(),

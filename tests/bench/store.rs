@@ -80,6 +80,7 @@ fn measure(mix: Mix, rewrites: bool) -> anyhow::Result<Took> {
         rate: None,
         tries: None,
         weight: coordinator_core::store::WEIGHT,
+        agent_wait_s: None,
         status,
         request: String::new(),
     })?;

@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         lab::trial("serve_killed_in_mid_scan_goes_on_by_itself_and_so_does_who_follows", hosts, killed),
         lab::trial("serve_changes_a_scan_while_it_runs", hosts, changed),
         lab::trial("serve_has_agents_of_other_machines_scan_what_they_allow", hosts, joined),
+        lab::trial("serve_ends_what_no_agent_may_probe_as_no_agent", hosts, no_agent),
         lab::trial("serve_refuses_what_makes_no_sense_and_who_may_not_ask", curl, refusals),
     ]
 }
@@ -78,6 +79,35 @@ fn loopback() -> anyhow::Result<()> {
     );
     let ended = end(serving)?;
     ensure!(ended.stderr.contains("http://127.0.0.1:7420/?key="), "{}", ended.transcript());
+    Ok(())
+}
+
+/// The only agent may probe one target of two: the other waits for an agent that may, for as long as was said, and no longer.
+fn no_agent() -> anyhow::Result<()> {
+    let world = World::new()?;
+    let serving = serve(&world, &["--allow", "192.0.2.11"])?;
+    let fleet = ["scan", "--coordinator", "--agent-wait", "1", "-f", "tcp", "-p", "20-29"];
+    let both =
+        world.portsweep(&[&fleet[..], &["-w", "both.json", "192.0.2.11,192.0.2.13"]].concat())?.expect_code(3)?;
+    let result = world.result("both.json")?;
+    ensure!(result["scan"]["status"] == "partial", "{}", both.transcript());
+    ensure!(result["summary"]["not_probed"] == serde_json::json!({ "no-agent": 10 }), "{result}");
+    ensure!(result["summary"]["probed"] == 10, "{result}");
+    let rows = serde_json::json!([{ "addresses": "192.0.2.13", "targets": 10, "cause": "no-agent" }]);
+    ensure!(result["not_probed"] == rows, "{result}");
+
+    let none =
+        world.portsweep(&[&fleet[..], &["-w", "none.json", "192.0.2.13-192.0.2.14"]].concat())?.expect_code(3)?;
+    let result = world.result("none.json")?;
+    ensure!(result["summary"]["not_probed"] == serde_json::json!({ "no-agent": 20 }), "{}", none.transcript());
+    let listed = command(&world, &["scans", "--coordinator"])?.run(RUN_TIMEOUT)?.expect_code(0)?;
+    ensure!(listed.stdout.matches("partial").count() == 2, "{}", listed.transcript());
+    for wrong in ["0", "-1", "soon", "86401"] {
+        let wait = format!("--agent-wait={wrong}");
+        let refused = world.portsweep(&["scan", "--coordinator", &wait, "192.0.2.11"])?.expect_code(2)?;
+        ensure!(refused.stderr.lines().count() == 1 && refused.stderr.contains("86400"), "{}", refused.transcript());
+    }
+    end(serving)?;
     Ok(())
 }
 

@@ -49,6 +49,7 @@ pub fn record() -> ScanRecord {
         rate: None,
         tries: None,
         weight: coordinator_core::store::WEIGHT,
+        agent_wait_s: None,
         status: ScanStatus::Running,
         request: String::new(),
     }

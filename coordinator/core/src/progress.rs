@@ -2,8 +2,9 @@
 
 use crate::passes::History;
 use crate::stages::Ports;
+use crate::store::ScanStatus;
 use protocol::plan::{Cohort, Plan};
-use protocol::probe::{Outcome, State};
+use protocol::probe::{Cause, Outcome, State};
 use std::collections::BTreeMap;
 
 /// Targets of a scan by their outcome. What is not counted is pending.
@@ -71,6 +72,21 @@ impl Progress {
         let rests_on_one = |history: History| u64::from(history.outcome.is_probed() && history.tries == 1);
         self.single_try = (self.single_try + rests_on_one(after)).saturating_sub(rests_on_one(before));
         debug_assert!(self.settled() <= self.targets, "more outcomes than targets");
+    }
+
+    /// The same once the scan ended so (see [`ScanStatus::at_end`]).
+    #[must_use]
+    pub fn at_end(&self, status: ScanStatus) -> Self {
+        let pending = Outcome::not_probed(Cause::Pending);
+        if status.at_end(pending) == pending {
+            return self.clone();
+        }
+        let left = self.targets.saturating_sub(self.settled());
+        let mut counts = BTreeMap::new();
+        for (outcome, count) in self.counts().chain([(pending, left)]) {
+            *counts.entry(status.at_end(outcome)).or_default() += count;
+        }
+        Self { undiscovered: 0, counts, ..self.clone() }
     }
 
     /// How many states rest on a single try.

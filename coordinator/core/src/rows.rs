@@ -3,18 +3,24 @@
 use crate::host::{Answer, Host};
 use crate::passes::History;
 use crate::stages::Ports;
-use crate::store::{Store, StoreError};
+use crate::store::{ScanStatus, Store, StoreError};
 use protocol::id::ScanId;
 use protocol::plan::{Cohort, Plan, SHARD_TARGETS_MAX};
 use protocol::probe::Slot;
 
-/// The rows of a run of addresses, in address order: of cohort `run`, or where several vantages each probed everything of those that are
-/// the same for the others. In stages, ports of a host that was found down are no targets of it.
+/// The rows of cohort `number`, in address order, of a scan that is so far; where several vantages each probed everything, of the
+/// cohorts that are the same for the others too. In stages, ports of a host that was found down are no targets of it.
 ///
 /// # Errors
 /// If the store fails, or a chunk is not what its shard says.
-pub fn of_run(store: &dyn Store, scan: ScanId, plan: &Plan, run: u64) -> Result<Vec<Host>, StoreError> {
-    let numbers = (0..plan.views()).map(|view| view * plan.cohorts_of_one() + run);
+pub fn of_cohort(
+    store: &dyn Store,
+    scan: ScanId,
+    plan: &Plan,
+    number: u64,
+    status: ScanStatus,
+) -> Result<Vec<Host>, StoreError> {
+    let numbers = (0..plan.views()).map(|view| view * plan.cohorts_of_one() + number);
     let views: Vec<_> = numbers.filter_map(|number| plan.cohort(number)).collect();
     let Some(cohort) = views.first() else { return Ok(Vec::new()) };
     let mut hosts: Vec<_> =
@@ -33,7 +39,7 @@ pub fn of_run(store: &dyn Store, scan: ScanId, plan: &Plan, run: u64) -> Result<
                     (Some(ports), Slot::Tcp(_)) => ports.get(item.host as usize)?.known(history)?,
                     _ => history,
                 };
-                Some(Answer { outcome, rtt_us, seen_by: agent })
+                Some(Answer { outcome: status.at_end(outcome), rtt_us, seen_by: agent })
             };
             let mut seen = histories.iter().zip(&ports).map(known);
             if plan.vantages().is_empty() {

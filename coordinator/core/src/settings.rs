@@ -17,7 +17,8 @@ pub struct Settings {
     pub stop_within: Duration,
     /// How long a cohort rests between two passes: what was lost to a burst is not lost to the same burst again.
     pub rest: Duration,
-    /// How long an agent that went is waited for: until then what only it may probe is kept for it.
+    /// How long a scan that says nothing else waits for who may probe what no present agent may, from its start, a start of the
+    /// coordinator, or when the last such agent went.
     pub agent_wait: Duration,
     /// The most leases that an instance has open.
     pub leases_max: usize,

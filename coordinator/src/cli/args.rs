@@ -179,6 +179,9 @@ pub(super) struct Args {
     /// The scan's part of the fleet beside other scans, 1 to 1,000, with --coordinator [default: 1]
     #[arg(long, value_name = "N", help_heading = "Coordinator", value_parser = weight)]
     pub(super) weight: Option<u32>,
+    /// How long targets that no agent may or can reach wait for one that does, 1 to 86,400 seconds; then they are no-agent [default: 60]
+    #[arg(long, value_name = "SECONDS", help_heading = "Coordinator", value_parser = agent_wait)]
+    pub(super) agent_wait: Option<u32>,
     /// Print the scan's id and return, with --coordinator [default: follow it]
     #[arg(long, help_heading = "Coordinator", requires = "coordinator")]
     pub(super) detach: bool,
@@ -263,6 +266,10 @@ pub(super) fn keep(text: &str) -> Result<usize, String> {
 
 pub(super) fn weight(text: &str) -> Result<u32, String> {
     whole(text, 1, coordinator_core::control::WEIGHT_MAX)
+}
+
+pub(super) fn agent_wait(text: &str) -> Result<u32, String> {
+    whole(text, 1, 86_400)
 }
 
 fn passes(text: &str) -> Result<u8, String> {

@@ -31,6 +31,9 @@ enum Command {
         /// The scan, or the beginning of its id [default: the newest that was interrupted or could not look everywhere]
         #[arg(value_name = "ID")]
         id: Option<String>,
+        /// How long targets that no agent may or can reach wait for one, 1 to 86,400 seconds [default: as it was started]
+        #[arg(long, value_name = "SECONDS", value_parser = args::agent_wait)]
+        agent_wait: Option<u32>,
         #[command(flatten)]
         place: Place,
     },
@@ -209,8 +212,9 @@ pub(super) fn parse(
         Err(error) => return args::refused(&error).map(Invocation::Print),
     };
     match command {
-        Command::Resume { id, place } => {
-            ResumeRequest::new(id, &place, environment, stdin, names).map(Box::new).map(Invocation::Resume)
+        Command::Resume { id, agent_wait, place } => {
+            let which = (id, agent_wait);
+            ResumeRequest::new(which, &place, environment, stdin, names).map(Box::new).map(Invocation::Resume)
         }
         Command::Scans { command, coordinator, place } => {
             let state = kept::state(&place, environment)?;

@@ -14,13 +14,14 @@ use std::io::Read;
 #[derive(Clone, Debug)]
 pub struct ResumeRequest {
     id: Option<String>,
+    agent_wait_s: Option<u32>,
     keeping: Keeping,
     exclude: AddressSet,
 }
 
 impl ResumeRequest {
     pub(super) fn new(
-        id: Option<String>,
+        (id, agent_wait_s): (Option<String>, Option<u32>),
         place: &commands::Place,
         environment: &Environment,
         stdin: &mut dyn Read,
@@ -30,13 +31,19 @@ impl ResumeRequest {
         let presets = Presets::new(&config);
         let keeping = Keeping::new((place.state.as_deref(), None), presets, environment)?;
         let (exclude, _) = Reader::new(stdin, names).standing_exclusions(presets)?;
-        Ok(Self { id, keeping, exclude })
+        Ok(Self { id, agent_wait_s, keeping, exclude })
     }
 
     /// The beginning of its id; `None` for the newest that can be gone on with.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
+    }
+
+    /// How long what no present agent may or can reach is waited for, in seconds; `None` for as long as when it was started.
+    #[must_use]
+    pub fn agent_wait_s(&self) -> Option<u32> {
+        self.agent_wait_s
     }
 
     /// Where it is kept.

@@ -119,6 +119,7 @@ impl RemoteRequest {
             per_host_rate: args.per_host_rate.or(per_host_rate).map(protocol::rate::Rate::as_per_second),
             seed: args.seed,
             weight: args.weight,
+            agent_wait_s: args.agent_wait,
             yes: args.yes,
             command: Some(command),
         };

@@ -50,6 +50,7 @@ pub struct ScanRequest {
     per_host_rate: Option<Rate>,
     seed: Option<u64>,
     weight: Option<u32>,
+    agent_wait_s: Option<u32>,
     output: Output,
     keeping: Option<Keeping>,
     dry_run: bool,
@@ -117,6 +118,7 @@ impl ScanRequest {
             per_host_rate,
             seed: args.seed,
             weight: args.weight,
+            agent_wait_s: args.agent_wait,
             output,
             keeping,
             dry_run: args.dry_run,
@@ -229,6 +231,12 @@ impl ScanRequest {
     #[must_use]
     pub fn weight(&self) -> Option<u32> {
         self.weight
+    }
+
+    /// How long what no present agent may or can reach is waited for, in seconds; `None` where nobody said.
+    #[must_use]
+    pub fn agent_wait_s(&self) -> Option<u32> {
+        self.agent_wait_s
     }
 
     /// Where the JSON goes, if anywhere.

@@ -62,6 +62,9 @@ pub struct ScanSpec {
     /// Its part of the fleet beside other scans, 1 to 1,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// How long targets that no present agent may or can reach wait for one that does, in seconds, 1 to 86,400; 60 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_wait_s: Option<u32>,
     /// Begin even with over 2^24 addresses or 10^9 targets.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub yes: bool,
@@ -105,6 +108,7 @@ impl ScanSpec {
         value("--per-host-rate", self.per_host_rate.map(|rate| rate.to_string()));
         value("--seed", self.seed.map(|seed| seed.to_string()));
         value("--weight", self.weight.map(|weight| weight.to_string()));
+        value("--agent-wait", self.agent_wait_s.map(|seconds| seconds.to_string()));
         for exclude in &self.exclude {
             value("--exclude", Some(exclude.clone()));
         }

@@ -51,6 +51,7 @@ const WITH_VALUE: &[&str] = &[
     "--window",
     "--seed",
     "--weight",
+    "--agent-wait",
     "--config",
     "--state",
     "--keep",
@@ -64,7 +65,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("-oA", "use -w FILE for JSON"),
     ("-oJ", "use -w FILE for JSON"),
     ("--vantage", "scan from here"),
-    ("--agent-wait", "scan from here"),
 ];
 
 /// Flags of nmap that we lack: how the word begins, and what to use instead. The first that fits counts.

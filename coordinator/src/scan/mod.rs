@@ -99,7 +99,8 @@ fn try_resume(request: &ResumeRequest, screen: &Screen) -> Result<ExitCode, Fail
     let file = result_file(&stored.output())?;
     anstream::eprintln!("portsweep: going on with scan {id}: {}", stored.command);
     let prepared = Prepared::resume(&seen.record, request.exclude()).map_err(failed)?;
-    let resumed = Resumed::load(&store, id).map_err(failed)?;
+    let mut resumed = Resumed::load(&store, id).map_err(failed)?;
+    resumed.record.agent_wait_s = request.agent_wait_s().or(resumed.record.agent_wait_s);
     let account = Account::new(&prepared.record, &prepared.plan, stored, seen.elapsed());
     let going_on = stored.clone().resumed(result::wall(), seen.elapsed());
     let kept_as = going_on.to_text().map_err(failed)?;

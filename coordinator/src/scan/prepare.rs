@@ -103,6 +103,7 @@ pub(crate) fn record(request: &ScanRequest, stored: &StoredRequest) -> anyhow::R
         rate: request.rate(),
         tries: request.passes(),
         weight: request.weight().unwrap_or(coordinator_core::store::WEIGHT),
+        agent_wait_s: request.agent_wait_s(),
         status: ScanStatus::Running,
         request: stored.to_text()?,
     };

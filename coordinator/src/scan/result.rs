@@ -68,7 +68,8 @@ impl Account {
         status: Option<ScanStatus>,
         elapsed: Duration,
     ) -> io::Result<(ScanFacts, StoredRows<'a>)> {
-        let mut rows = StoredRows { store, account: self, opened: self.opened(store)? };
+        let opened = self.opened(store)?;
+        let mut rows = StoredRows { store, account: self, opened, status: status.unwrap_or(ScanStatus::Running) };
         let mut counts = Counts::default();
         rows.for_each(&mut |host| {
             counts.add_host(host);
@@ -186,6 +187,8 @@ pub(crate) struct StoredRows<'a> {
     store: &'a dyn Store,
     account: &'a Account,
     opened: BTreeSet<u64>,
+    /// How far the scan is.
+    status: ScanStatus,
 }
 
 impl Rows for StoredRows<'_> {
@@ -193,10 +196,10 @@ impl Rows for StoredRows<'_> {
         let Account { id, plan, .. } = self.account;
         for run in 0..plan.cohorts_of_one() {
             if (0..plan.views()).any(|view| self.opened.contains(&(view * plan.cohorts_of_one() + run))) {
-                let rows = rows::of_run(self.store, *id, plan, run).map_err(io::Error::other)?;
+                let rows = rows::of_cohort(self.store, *id, plan, run, self.status).map_err(io::Error::other)?;
                 rows.iter().try_for_each(&mut *f)?;
             } else {
-                untouched(plan, run, f)?;
+                untouched(plan, run, self.status, f)?;
             }
         }
         Ok(())
@@ -204,9 +207,14 @@ impl Rows for StoredRows<'_> {
 }
 
 /// The rows of a cohort of which nothing was leased: all alike.
-fn untouched(plan: &Plan, number: u64, f: &mut dyn FnMut(&Host) -> io::Result<()>) -> io::Result<()> {
+fn untouched(
+    plan: &Plan,
+    number: u64,
+    status: ScanStatus,
+    f: &mut dyn FnMut(&Host) -> io::Result<()>,
+) -> io::Result<()> {
     let Some(cohort) = plan.cohort(number) else { return Ok(()) };
-    let pending = Answer { outcome: History::PENDING.outcome, rtt_us: None, seen_by: 0 };
+    let pending = Answer { outcome: status.at_end(History::PENDING.outcome), rtt_us: None, seen_by: 0 };
     let row = |address| {
         let mut row = Host::new(address);
         let ping = cohort.slots().ping().then_some(Slot::Ping);

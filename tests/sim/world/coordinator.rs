@@ -258,6 +258,7 @@ impl World {
             rate: self.faults.rate.map(protocol::rate::Rate::per_second),
             tries: self.faults.tries,
             weight: coordinator_core::store::WEIGHT,
+            agent_wait_s: None,
             status: ScanStatus::Running,
             request: String::new(),
         }

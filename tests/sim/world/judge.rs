@@ -10,7 +10,8 @@ impl World {
         }
         let (mut judged, mut expected, mut not_probed) = (0, 0, 0);
         for number in 0..self.plan.cohorts() {
-            let hosts = rows::of_run(&*self.store, SCAN, &self.plan, number).map_err(|error| error.to_string())?;
+            let hosts = rows::of_cohort(&*self.store, SCAN, &self.plan, number, ScanStatus::Running)
+                .map_err(|error| error.to_string())?;
             for host in hosts {
                 judged += host.targets();
                 not_probed += host.not_probed();

@@ -44,7 +44,7 @@ impl Coordinator {
     pub fn resume(settings: Settings, now: Time, scans: &[Resumed], rights_ended: bool) -> Self {
         let mut coordinator = Self::new(settings);
         for resumed in scans {
-            let Some(scan) = Scan::resume(resumed) else {
+            let Some(scan) = Scan::resume(resumed, settings.agent_wait) else {
                 debug_assert!(false, "scan {} does not fit together", resumed.record.id);
                 continue;
             };

@@ -83,7 +83,7 @@ pub enum Event {
         /// The scan.
         scan: ScanId,
     },
-    /// A report was taken.
+    /// A report was taken; or, at its end, what is left of a scan got its cause.
     Committed {
         /// The scan.
         scan: ScanId,
@@ -201,10 +201,9 @@ pub struct Coordinator {
     work: bool,
     /// How far the scans' turns are, in targets by weight.
     served: f64,
-    /// Since when this process serves: when it first heard of anything. And whether those who were there before were waited for.
-    started_at: Option<Time>,
-    waited: bool,
-    /// What agents may probe that went, and until when that is kept for them.
+    /// When it was last looked whether something was waited for long enough.
+    waited_until: Time,
+    /// What agents may probe that went, and when they did: it is kept for them for a while.
     departed: Vec<(Time, AddressSet)>,
     /// When a lease will be so far behind that it is asked back.
     ask_back_at: Option<Time>,
@@ -231,8 +230,7 @@ impl Coordinator {
             pending: BTreeMap::new(),
             last_request: 0,
             served: 0.0,
-            started_at: None,
-            waited: false,
+            waited_until: Time::ZERO,
             departed: Vec::new(),
             ask_back_at: None,
             last_control: 0,
@@ -311,8 +309,8 @@ impl Coordinator {
                 }
             }
             (Pending::Survey { scan, cohort, indices }, StoreReply::Surveyed(histories)) => {
-                let reach = self.reach(now);
-                if let Some(scan) = self.scans.get_mut(&scan) {
+                let reach = self.scans.get(&scan).map(|scan| self.reach(now, scan));
+                if let (Some(scan), Some(reach)) = (self.scans.get_mut(&scan), reach) {
                     scan.surveyed(cohort, indices, &histories, &reach);
                     self.work = true;
                 }
@@ -327,7 +325,19 @@ impl Coordinator {
             }
             (Pending::Finish { scan, status }, StoreReply::Done) => {
                 self.tell_end(scan);
-                self.scans.remove(&scan);
+                if let Some(ended) = self.scans.remove(&scan) {
+                    let progress = ended.progress.at_end(status);
+                    if progress != ended.progress {
+                        let (findings, signs, loss) = (Vec::new(), Vec::new(), ended.loss());
+                        self.outputs.push_back(Output::Event(Event::Committed {
+                            scan,
+                            findings,
+                            signs,
+                            progress,
+                            loss,
+                        }));
+                    }
+                }
                 self.leases.retain(|_, lease| lease.scan != scan);
                 self.outputs.push_back(Output::Event(Event::Finished { scan, status }));
             }
@@ -375,7 +385,6 @@ impl Coordinator {
 
     /// Whatever the last input made possible: grants, closed cohorts, ended scans.
     fn advance(&mut self, now: Time) {
-        self.started_at.get_or_insert(now);
         self.go_on(now);
         self.give_up_waiting(now);
         if std::mem::take(&mut self.retell) {
@@ -404,7 +413,7 @@ impl Coordinator {
     }
 
     fn submit(&mut self, record: ScanRecord) {
-        let Some(scan) = Scan::new(&record) else {
+        let Some(scan) = Scan::new(&record, self.settings.agent_wait) else {
             debug_assert!(false, "a record's plan was checked when it was made");
             return;
         };

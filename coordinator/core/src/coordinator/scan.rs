@@ -36,6 +36,9 @@ pub(super) struct Scan {
     pub(super) announced: (u64, Vec<String>),
     /// Where it stands among the scans.
     pub(super) turn: Turn,
+    /// How long what nobody present may probe is waited for, and since when: when this process took it up.
+    pub(super) agent_wait: Duration,
+    pub(super) started_at: Option<Time>,
     /// Since when there is nobody who may probe anything of it, and whether it was waited long enough for one.
     pub(super) alone_since: Option<Time>,
     pub(super) given_up: bool,
@@ -64,8 +67,8 @@ pub(super) struct Work {
 }
 
 impl Scan {
-    /// A new scan. `None` if the record's plan is none.
-    pub(super) fn new(record: &ScanRecord) -> Option<Self> {
+    /// A new scan, which waits so long for agents unless its record says. `None` if the record's plan is none.
+    pub(super) fn new(record: &ScanRecord, agent_wait: Duration) -> Option<Self> {
         let plan = Plan::try_from(record.plan.clone()).ok()?;
         let progress = Progress::of(&plan);
         Some(Self {
@@ -78,6 +81,8 @@ impl Scan {
             created: false,
             announced: (1, Vec::new()),
             turn: Turn::default(),
+            agent_wait: record.agent_wait_s.map_or(agent_wait, |seconds| Duration::from_secs(seconds.into())),
+            started_at: None,
             alone_since: None,
             given_up: false,
             progress,
@@ -93,8 +98,8 @@ impl Scan {
     }
 
     /// A scan that goes on where a store left it. `None` if what is stored does not fit together.
-    pub(super) fn resume(resumed: &Resumed) -> Option<Self> {
-        let mut scan = Self::new(&resumed.record)?;
+    pub(super) fn resume(resumed: &Resumed, agent_wait: Duration) -> Option<Self> {
+        let mut scan = Self::new(&resumed.record, agent_wait)?;
         (scan.control, scan.wanted, scan.created) = (resumed.control.clone(), resumed.control.clone(), true);
         (scan.progress, scan.loss, scan.opened) = (resumed.progress.clone(), resumed.loss, resumed.opened);
         for (record, steps) in &resumed.open {
@@ -124,7 +129,7 @@ impl Scan {
 
     /// Whether anything of it may be leased.
     pub(super) fn goes_on(&self) -> bool {
-        self.stop_at.is_none() && self.control.intent == Intent::Go
+        self.stop_at.is_none() && !self.given_up && self.control.intent == Intent::Go
     }
 
     pub(super) fn is_through(&self) -> bool {

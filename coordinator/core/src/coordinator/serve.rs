@@ -4,7 +4,7 @@
 //! so far, by its weight, are the fewest; one that had nothing to give for a while does not catch up.
 
 use super::reach::Reach;
-use super::scan::Work;
+use super::scan::{Scan, Work};
 use super::{Coordinator, Lease, Output, Pending};
 use crate::store::{Cut, LeaseOrder, StoreRequest};
 use protocol::id::{Epoch, InstanceId, ScanId};
@@ -42,16 +42,20 @@ impl Coordinator {
             .map(|(&id, _)| (self.open_leases(id), id))
             .collect();
         claimants.sort_unstable();
-        let all = self.reach(now);
+        if claimants.is_empty() {
+            return;
+        }
+        let all = self.scans.iter().map(|(&id, scan)| (id, self.reach(now, scan))).collect();
         for (open, instance) in claimants {
             self.serve_one(now, instance, open, &all);
         }
     }
 
-    /// What anybody may probe who is connected, or went a short time ago. After a start nobody knows who was there.
-    pub(super) fn reach(&self, now: Time) -> AddressSet {
+    /// What of a scan anybody may probe who is connected, or went a short time ago. At its start, and after one of this process, nobody
+    /// knows who comes.
+    pub(super) fn reach(&self, now: Time, scan: &Scan) -> AddressSet {
         let mut all = AddressSet::new();
-        if self.started_at.is_none_or(|at| now < at + self.settings.agent_wait) {
+        if scan.started_at.is_none_or(|at| now < at + scan.agent_wait) {
             all.insert_net(protocol::range_set::ANY_V4);
             all.insert_net(protocol::range_set::ANY_V6);
             return all;
@@ -59,7 +63,7 @@ impl Coordinator {
         for known in self.instances.values().filter(|known| known.session.is_some()) {
             all.extend(&known.allow);
         }
-        for (_, allow) in self.departed.iter().filter(|(until, _)| *until > now) {
+        for (_, allow) in self.departed.iter().filter(|(left_at, _)| now < *left_at + scan.agent_wait) {
             all.extend(allow);
         }
         all
@@ -67,44 +71,47 @@ impl Coordinator {
 
     /// An agent went: what it may probe is kept for it for a while.
     pub(super) fn departs(&mut self, now: Time, instance: InstanceId) {
-        let until = now + self.settings.agent_wait;
-        self.departed.retain(|(until, _)| *until > now);
         if let Some(known) = self.instances.get(&instance) {
             match self.departed.iter_mut().find(|(_, allow)| *allow == known.allow) {
-                Some(departed) => departed.0 = until,
-                None => self.departed.push((until, known.allow.clone())),
+                Some(departed) => departed.0 = now,
+                None => self.departed.push((now, known.allow.clone())),
             }
         }
     }
 
     /// What was kept for somebody who did not come back is kept no longer; a scan of which nobody may probe anything for so long ends.
     pub(super) fn give_up_waiting(&mut self, now: Time) {
-        let before = self.departed.len();
-        self.departed.retain(|(until, _)| *until > now);
-        let start_is_over = self.started_at.is_some_and(|at| at + self.settings.agent_wait <= now) && !self.waited;
-        self.waited |= start_is_over;
-        self.work |= self.departed.len() < before || start_is_over;
+        let last = std::mem::replace(&mut self.waited_until, now);
+        let ended = self.waits_end_at().any(|at| last < at && at <= now);
+        self.work |= ended;
+        let longest = self.scans.values().map(|scan| scan.agent_wait).max().unwrap_or_default();
+        self.departed.retain(|(left_at, _)| now < *left_at + longest);
         let (instances, leases) = (&self.instances, &self.leases);
         for (&id, scan) in self.scans.iter_mut().filter(|(_, scan)| scan.created) {
+            scan.started_at.get_or_insert(now);
             let useful =
                 instances.values().any(|known| known.session.is_some() && !known.allow.is_disjoint(&scan.addresses));
             let held = leases.values().any(|lease| lease.scan == id && lease.holder.is_some());
             let alone = scan.goes_on() && !useful && !held;
             scan.alone_since = alone.then(|| scan.alone_since.unwrap_or(now));
-            scan.given_up |= scan.alone_since.is_some_and(|since| since + self.settings.agent_wait <= now);
+            scan.given_up |= scan.alone_since.is_some_and(|since| since + scan.agent_wait <= now);
         }
+    }
+
+    /// When what a scan waits for is waited for no longer: what may be past.
+    fn waits_end_at(&self) -> impl Iterator<Item = Time> + '_ {
+        self.scans.values().filter(|scan| !scan.given_up && !scan.finishing).flat_map(|scan| {
+            let departed = self.departed.iter().map(|&(left_at, _)| left_at);
+            departed.chain(scan.started_at).chain(scan.alone_since).map(|since| since + scan.agent_wait)
+        })
     }
 
     /// When [`give_up_waiting`](Self::give_up_waiting) has something to do.
     pub(super) fn gives_up_at(&self) -> Option<Time> {
-        let wait = self.settings.agent_wait;
-        let start = self.started_at.filter(|_| !self.waited).map(|at| at + wait);
-        let alone = self.scans.values().filter(|scan| !scan.given_up && !scan.finishing);
-        let alone = alone.filter_map(|scan| Some(scan.alone_since? + wait));
-        self.departed.iter().map(|&(until, _)| until).chain(start).chain(alone).min()
+        self.waits_end_at().filter(|&at| at > self.waited_until).min()
     }
 
-    fn serve_one(&mut self, now: Time, instance: InstanceId, open: usize, all: &AddressSet) {
+    fn serve_one(&mut self, now: Time, instance: InstanceId, open: usize, all: &BTreeMap<ScanId, AddressSet>) {
         let Some(known) = self.instances.get(&instance) else { return };
         let (Some(session), Some(agent)) = (known.session, known.facts.clone()) else { return };
         let (mut left, each, allow) = (known.wants, known.each, known.allow.clone());
@@ -127,8 +134,11 @@ impl Coordinator {
                 targets = left.min(may).min(u64::from(each.max(1)));
                 pieces = room.min(1);
             }
-            let reach = Reach { claimant: &allow, all };
-            let work = if targets > 0 { self.cut(scan, instance, targets, each, pieces, &reach) } else { Vec::new() };
+            let reach = all.get(&scan).map(|all| Reach { claimant: &allow, all });
+            let work = match &reach {
+                Some(reach) if targets > 0 => self.cut(scan, instance, targets, each, pieces, reach),
+                _ => Vec::new(),
+            };
             if work.is_empty() {
                 nothing.insert(scan);
                 continue;

@@ -14,6 +14,7 @@ use protocol::version::{SPOKEN, VersionRange};
 use std::time::Duration;
 
 mod control;
+mod ends;
 mod fleet;
 mod found;
 mod staged;
@@ -54,6 +55,7 @@ impl World {
             rate: None,
             tries: Some(1),
             weight: crate::store::WEIGHT,
+            agent_wait_s: None,
             status: ScanStatus::Running,
             request: String::new(),
         }

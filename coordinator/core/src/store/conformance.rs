@@ -52,6 +52,7 @@ pub fn example() -> ScanRecord {
         rate: None,
         tries: None,
         weight: super::WEIGHT,
+        agent_wait_s: None,
         status: ScanStatus::Running,
         request: "{}".into(),
     }

@@ -20,6 +20,7 @@ use crate::control::ControlState;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{Finding, PingMethod, ProbeOptions};
 use protocol::plan::PlanParts;
+use protocol::probe::{Cause, Outcome};
 use protocol::rate::Rate;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -52,6 +53,19 @@ impl ScanStatus {
             Self::Cancelled => "cancelled",
         }
     }
+
+    /// What becomes of an outcome when a scan ends so: what says no more than that nothing was tried, or not here, gets the end's cause.
+    /// A partial scan looked wherever an agent may and can, so what it left is `no-agent`. What is stored stays as it is: `resume` goes on
+    /// with it.
+    #[must_use]
+    pub fn at_end(self, outcome: Outcome) -> Outcome {
+        let left = matches!(outcome.cause(), Some(Cause::Pending | Cause::Interrupted | Cause::OutOfScope));
+        match self {
+            Self::Partial if left => Outcome::not_probed(Cause::NoAgent),
+            Self::Cancelled if left => Outcome::not_probed(Cause::Cancelled),
+            _ => outcome,
+        }
+    }
 }
 
 /// A scan as it is stored: fixed but for its status.
@@ -71,6 +85,9 @@ pub struct ScanRecord {
     /// Its part of the fleet beside other scans, at first: 1 to 1,000.
     #[serde(default = "weight_default")]
     pub weight: u32,
+    /// How long what no present agent may or can reach is waited for, in seconds; `None` for as long as its coordinator waits.
+    #[serde(default)]
+    pub agent_wait_s: Option<u32>,
     /// How far it is.
     pub status: ScanStatus,
     /// What the request was, for reports and `resume`; opaque to the core.

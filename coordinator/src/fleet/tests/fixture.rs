@@ -101,6 +101,7 @@ impl World {
             rate: None,
             tries: None,
             weight: 1,
+            agent_wait_s: None,
             status: ScanStatus::Running,
             request: String::new(),
         };

@@ -169,6 +169,7 @@ mod tests {
             rate: Rate::from_per_second(0.5),
             tries: Some(3),
             weight: 2,
+            agent_wait_s: Some(7),
             status: ScanStatus::Partial,
             request: "portsweep \"x\"\n".into(),
         };

@@ -4,28 +4,28 @@ use super::*;
 use crate::passes::History;
 use std::collections::BTreeMap;
 
-fn scan(number: u8) -> ScanId {
+pub(super) fn scan(number: u8) -> ScanId {
     ScanId::from_bytes([number; 16])
 }
 
-fn set(addresses: std::ops::RangeInclusive<u8>) -> AddressSet {
+pub(super) fn set(addresses: std::ops::RangeInclusive<u8>) -> AddressSet {
     addresses.map(|host| std::net::IpAddr::from([192, 0, 2, host])).collect()
 }
 
 /// So many hosts, ten ports each.
-fn record_of(number: u8, addresses: &AddressSet) -> ScanRecord {
+pub(super) fn record_of(number: u8, addresses: &AddressSet) -> ScanRecord {
     let slots = Slots::new(false, (1..=10).collect());
     let plan = Plan::new(RankedRanges::try_from(addresses).unwrap(), slots, 1).unwrap();
     ScanRecord { id: scan(number), ..World::record(&plan) }
 }
 
 impl World {
-    fn joins(&mut self, session: u64, allow: AddressSet) {
+    pub(super) fn joins(&mut self, session: u64, allow: AddressSet) {
         self.input(Input::Opened(SessionId(session)));
         self.says(session, AgentMessage::Hello(Hello { allow, ..hello(session, vec![], SPOKEN) }));
     }
 
-    fn settles(&mut self, session: u64, grants: &[Grant]) {
+    pub(super) fn settles(&mut self, session: u64, grants: &[Grant]) {
         for grant in grants {
             self.says(session, AgentMessage::Report(report(grant, Outcome::CLOSED)));
         }
@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Time passes while these agents renew.
-    fn lives(&mut self, time: Duration, sessions: &[u64], number: &mut u64) {
+    pub(super) fn lives(&mut self, time: Duration, sessions: &[u64], number: &mut u64) {
         for _ in 0..time.as_secs() * 2 {
             *number += 1;
             self.passes(Duration::from_millis(500));

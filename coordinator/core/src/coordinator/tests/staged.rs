@@ -41,7 +41,9 @@ impl World {
 
     fn rows(&self) -> Vec<Host> {
         let plan = Plan::try_from(self.store.scans().unwrap()[0].plan.clone()).unwrap();
-        (0..plan.cohorts()).flat_map(|number| rows::of_run(&self.store, SCAN, &plan, number).unwrap()).collect()
+        (0..plan.cohorts())
+            .flat_map(|number| rows::of_cohort(&self.store, SCAN, &plan, number, ScanStatus::Running).unwrap())
+            .collect()
     }
 
     fn status(&self) -> Option<ScanStatus> {
