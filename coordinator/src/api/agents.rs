@@ -72,7 +72,7 @@ pub struct MadeJoinToken {
     pub ttl_s: u64,
 }
 
-fn refused(error: FleetError) -> Problem {
+pub(super) fn refused(error: FleetError) -> Problem {
     match error {
         FleetError::NoAgent(name) => {
             Problem::missing(format!("there is no agent {name}: GET /api/v1/agents lists them"))

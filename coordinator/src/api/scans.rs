@@ -6,11 +6,12 @@ use super::problem::Problem;
 use super::shape::{Scan, Scans, Submitted};
 use crate::actors::coordinator::Submit;
 use crate::cli::{CliError, ScanRequest, ScanSpec, SystemNames, spec};
+use crate::fleet::roster::Standing;
 use crate::scan::{prepare, wall};
 use crate::state::StoredRequest;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
-use protocol::id::ScanId;
+use protocol::id::{AgentName, ScanId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -80,9 +81,13 @@ pub async fn submit(
     if running >= RUNNING_MAX {
         return Err(Problem::conflict(format!("{RUNNING_MAX} scans are running: wait for one to end, or cancel one")));
     }
+    let agents = serving.fleet.agents().await.map_err(super::agents::refused)?;
     let serving_there = serving.clone();
     let planned = web::block(move || {
-        let request = wanted.request(&serving_there).map_err(|error| Problem::bad(error.to_string()))?;
+        let may_connect = agents.into_iter().filter(|agent| agent.standing == Standing::Good);
+        let vantages = may_connect.filter_map(|agent| AgentName::try_from(agent.vantage).ok()).collect();
+        let request = wanted.request(&serving_there).and_then(|request| request.from_vantages(&vantages));
+        let request = request.map_err(|error| Problem::bad(error.to_string()))?;
         let stored = StoredRequest::new(&request, wall(), None);
         let (_, record) = prepare::record(&request, &stored).map_err(|error| Problem::bad(format!("{error:#}")))?;
         let shown = Scan::new(&record, &stored, None).ok_or_else(|| Problem::bad("the plan cannot be made"))?;

@@ -7,6 +7,7 @@ use super::words::as_typed;
 use clap::builder::styling::Styles;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser};
+use protocol::id::AgentName;
 use protocol::quote::Quoted;
 use protocol::rate::Rate;
 use std::ffi::OsString;
@@ -179,6 +180,10 @@ pub(super) struct Args {
     /// The scan's part of the fleet beside other scans, 1 to 1,000, with --coordinator [default: 1]
     #[arg(long, value_name = "N", help_heading = "Coordinator", value_parser = weight)]
     pub(super) weight: Option<u32>,
+    /// Let each of these vantages probe every target, and compare what they see, with --coordinator; each for all that agents have joined from
+    /// [default: every target once, from wherever]
+    #[arg(long, value_name = "each|NAME", help_heading = "Coordinator", value_delimiter = ',', value_parser = vantage)]
+    pub(super) vantage: Vec<AgentName>,
     /// How long targets that no agent may or can reach wait for one that does, 1 to 86,400 seconds; then they are no-agent [default: 60]
     #[arg(long, value_name = "SECONDS", help_heading = "Coordinator", value_parser = agent_wait)]
     pub(super) agent_wait: Option<u32>,
@@ -266,6 +271,12 @@ pub(super) fn keep(text: &str) -> Result<usize, String> {
 
 pub(super) fn weight(text: &str) -> Result<u32, String> {
     whole(text, 1, coordinator_core::control::WEIGHT_MAX)
+}
+
+/// The name of a vantage.
+fn vantage(text: &str) -> Result<AgentName, String> {
+    AgentName::try_from(text.to_owned())
+        .map_err(|_| "write each, or vantages by name as `portsweep agents` lists them".to_owned())
 }
 
 pub(super) fn agent_wait(text: &str) -> Result<u32, String> {

@@ -32,6 +32,12 @@ pub enum CliError {
     /// A flag that makes sense only without a coordinator, or that needs one.
     #[error("{0}")]
     Coordinator(String),
+    /// A vantage that no agent has joined from.
+    #[error("no agent has joined from the vantage {0}: there are {1} (see portsweep agents)")]
+    Vantage(String, String),
+    /// Every vantage is meant, and there is none.
+    #[error("no agent has joined, so there is no vantage: see portsweep token agent")]
+    NoVantage,
     /// No target.
     #[error("nothing to scan: name addresses, as in `portsweep 127.0.0.1`, or a file of them with -iL (see --help)")]
     NoTarget,

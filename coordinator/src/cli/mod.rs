@@ -100,6 +100,9 @@ pub fn parse(
             "--weight is for scans of a coordinator: drop it, or add --coordinator".to_owned(),
         ));
     }
+    if !args.vantage.is_empty() {
+        return Err(CliError::Coordinator("--vantage is for the agents of a fleet: add --coordinator".to_owned()));
+    }
     let request = ScanRequest::new(*args, command, (&config, environment), stdin, names)?;
     Ok(Invocation::Scan(Box::new(request)))
 }

@@ -120,6 +120,7 @@ impl RemoteRequest {
             seed: args.seed,
             weight: args.weight,
             agent_wait_s: args.agent_wait,
+            vantages: args.vantage.iter().map(ToString::to_string).collect(),
             yes: args.yes,
             command: Some(command),
         };

@@ -10,17 +10,21 @@ use crate::config::{Config, Environment};
 use crate::report::quantity::grouped;
 use crate::state::State;
 use protocol::address::{AddressClass, ListError, TargetItem, TargetListParser, parse_targets};
+use protocol::id::AgentName;
 use protocol::port::{PortSet, default_ports, fast_ports, parse_ports, top_ports};
 use protocol::probe::ProbeKind;
 use protocol::quote::Quoted;
 use protocol::range_set::AddressSet;
 use protocol::rate::Rate;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What stands for every vantage that agents have joined from.
+const EACH_VANTAGE: &str = "each";
 
 /// Where the JSON goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,7 @@ pub struct ScanRequest {
     seed: Option<u64>,
     weight: Option<u32>,
     agent_wait_s: Option<u32>,
+    vantages: Vec<AgentName>,
     output: Output,
     keeping: Option<Keeping>,
     dry_run: bool,
@@ -119,6 +124,7 @@ impl ScanRequest {
             seed: args.seed,
             weight: args.weight,
             agent_wait_s: args.agent_wait,
+            vantages: args.vantage.clone(),
             output,
             keeping,
             dry_run: args.dry_run,
@@ -237,6 +243,32 @@ impl ScanRequest {
     #[must_use]
     pub fn agent_wait_s(&self) -> Option<u32> {
         self.agent_wait_s
+    }
+
+    /// The vantages that each probe every target; empty where it does not matter who probes what.
+    #[must_use]
+    pub fn vantages(&self) -> &[AgentName] {
+        &self.vantages
+    }
+
+    /// The same with what was asked for, `each` or some by name, looked up among the vantages that there are.
+    ///
+    /// # Errors
+    /// If there is none, or one that was named is not there.
+    pub fn from_vantages(self, present: &BTreeSet<AgentName>) -> Result<Self, CliError> {
+        let is_each = |name: &AgentName| name.as_str() == EACH_VANTAGE;
+        if let Some(unknown) = self.vantages.iter().find(|name| !is_each(name) && !present.contains(name)) {
+            let present = present.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ");
+            return Err(CliError::Vantage(
+                unknown.to_string(),
+                if present.is_empty() { "none".to_owned() } else { present },
+            ));
+        }
+        match self.vantages.iter().any(is_each) {
+            true if present.is_empty() => Err(CliError::NoVantage),
+            true => Ok(Self { vantages: present.iter().cloned().collect(), ..self }),
+            false => Ok(self),
+        }
     }
 
     /// Where the JSON goes, if anywhere.

@@ -65,6 +65,10 @@ pub struct ScanSpec {
     /// How long targets that no present agent may or can reach wait for one that does, in seconds, 1 to 86,400; 60 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_wait_s: Option<u32>,
+    /// Vantages that each probe every target, by name, or `each` for all that agents have joined from; every target once, from wherever, if
+    /// left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vantages: Vec<String>,
     /// Begin even with over 2^24 addresses or 10^9 targets.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub yes: bool,
@@ -109,6 +113,7 @@ impl ScanSpec {
         value("--seed", self.seed.map(|seed| seed.to_string()));
         value("--weight", self.weight.map(|weight| weight.to_string()));
         value("--agent-wait", self.agent_wait_s.map(|seconds| seconds.to_string()));
+        value("--vantage", (!self.vantages.is_empty()).then(|| self.vantages.join(",")));
         for exclude in &self.exclude {
             value("--exclude", Some(exclude.clone()));
         }

@@ -50,6 +50,7 @@ const WITH_VALUE: &[&str] = &[
     "-T",
     "--window",
     "--seed",
+    "--vantage",
     "--weight",
     "--agent-wait",
     "--config",
@@ -64,7 +65,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("-oN", "use -w FILE for JSON"),
     ("-oA", "use -w FILE for JSON"),
     ("-oJ", "use -w FILE for JSON"),
-    ("--vantage", "scan from here"),
 ];
 
 /// Flags of nmap that we lack: how the word begins, and what to use instead. The first that fits counts.

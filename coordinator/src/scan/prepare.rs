@@ -87,7 +87,7 @@ pub(crate) fn record(request: &ScanRequest, stored: &StoredRequest) -> anyhow::R
         Some(seed) => seed,
         None => random()? & crate::report::facts::SEED_MAX,
     };
-    let plan = Plan::new(addresses, slots, seed)?;
+    let plan = Plan::new(addresses, slots, seed)?.seen_from(request.vantages().to_vec())?;
     let timeout = request.timeout().unwrap_or(TIMEOUT);
     let window = window(request.window(), descriptors());
     let options = ProbeOptions {

@@ -1,10 +1,12 @@
 //! What a test needs of the machine, and what becomes of it where that is missing.
 //!
 //! A test that cannot run says so: it is listed as ignored, with what is missing in its name. With
-//! `PORTSWEEP_TEST_REQUIRE=all` in the environment it fails instead.
+//! `PORTSWEEP_TEST_REQUIRE=all` in the environment it fails instead, unless it is what no package can bring: a
+//! Docker engine.
 
 use std::env;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use libtest_mimic::{Failed, Trial};
@@ -18,6 +20,15 @@ pub enum Need {
     Hosts,
     /// A program on the `PATH`.
     Program(&'static str),
+    /// A Docker engine that answers, and Docker Compose in one of its two forms.
+    Docker,
+}
+
+impl Need {
+    /// Whether a machine where everything is required has to have it.
+    const fn is_required(self) -> bool {
+        !matches!(self, Self::Docker)
+    }
 }
 
 /// Why the first of `needs` that is missing cannot be had; `None` if all are there.
@@ -29,6 +40,10 @@ pub fn missing(needs: &[Need]) -> Option<String> {
             REASON.get_or_init(hosts_missing).clone()
         }
         Need::Program(name) => program_missing(name),
+        Need::Docker => {
+            static REASON: OnceLock<Option<String>> = OnceLock::new();
+            REASON.get_or_init(docker_missing).clone()
+        }
     })
 }
 
@@ -44,7 +59,9 @@ pub fn program(name: &str) -> Option<PathBuf> {
 /// A test for a `libtest-mimic` harness that runs if all of `needs` are there.
 pub fn trial(name: &str, needs: &[Need], test: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
     let require_all = env::var_os("PORTSWEEP_TEST_REQUIRE").is_some_and(|value| value == "all");
-    match decide(missing(needs), require_all) {
+    let require =
+        require_all && needs.iter().filter(|need| missing(&[**need]).is_some()).all(|need| need.is_required());
+    match decide(missing(needs), require) {
         Decision::Run => Trial::test(name, || test().map_err(|error| format!("{error:#}").into())),
         Decision::Ignore(reason) => lacking(name, reason).with_ignored_flag(true),
         Decision::Fail(reason) => lacking(name, reason),
@@ -59,10 +76,10 @@ enum Decision {
     Fail(String),
 }
 
-fn decide(missing: Option<String>, require_all: bool) -> Decision {
+fn decide(missing: Option<String>, require: bool) -> Decision {
     match missing {
         None => Decision::Run,
-        Some(reason) if require_all => Decision::Fail(reason),
+        Some(reason) if require => Decision::Fail(reason),
         Some(reason) => Decision::Ignore(reason),
     }
 }
@@ -79,6 +96,18 @@ fn hosts_missing() -> Option<String> {
     (program_missing("ip").or_else(|| program_missing("nft"))).or_else(|| {
         Host::new("trial").err().map(|error| format!("root and network namespaces: {}", error.root_cause()))
     })
+}
+
+fn docker_missing() -> Option<String> {
+    let is_answered = |program: &str, words: &[&str]| {
+        let asked = Command::new(program).args(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        asked.is_ok_and(|status| status.success())
+    };
+    if !is_answered("docker", &["info"]) {
+        return Some("a Docker engine".to_owned());
+    }
+    let has_compose = is_answered("docker", &["compose", "version"]) || program("docker-compose").is_some();
+    (!has_compose).then(|| "docker compose, or docker-compose".to_owned())
 }
 
 fn program_missing(name: &str) -> Option<String> {

@@ -14,6 +14,7 @@ use protocol::time::Time;
 /// What a hello says that bears on control states.
 pub(super) struct Hailed {
     pub(super) instance: InstanceId,
+    pub(super) vantage: String,
     pub(super) allow: AddressSet,
     pub(super) shares: Vec<HeldShare>,
     /// It holds no lease: it learns what holds before it is granted anything.
@@ -84,7 +85,7 @@ impl Coordinator {
         if let Some(running) = self.scans.get_mut(&scan) {
             running.created = true;
             for (&instance, known) in self.instances.iter().filter(|(_, known)| known.session.is_some()) {
-                let useful = !known.allow.is_disjoint(&running.addresses);
+                let useful = running.is_for(known.vantage(), &known.allow);
                 running.ledger.hello(instance, None, useful, true, running.version());
             }
             (self.retell, self.work) = (true, true);
@@ -96,7 +97,7 @@ impl Coordinator {
         let mut controls = Vec::new();
         for (&scan, running) in self.scans.iter_mut().filter(|(_, running)| running.created) {
             let share = hailed.shares.iter().find(|held| held.scan == scan).map(|held| held.share);
-            let useful = !hailed.allow.is_disjoint(&running.addresses);
+            let useful = running.is_for(&hailed.vantage, &hailed.allow);
             let version = running.version();
             running.ledger.hello(hailed.instance, share, useful, hailed.fresh, version);
             let planned = running.ledger.plan(running.control.rate, version);

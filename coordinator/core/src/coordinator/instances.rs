@@ -38,6 +38,13 @@ pub(super) struct Instance {
     pub(super) idle_since: Option<Time>,
 }
 
+impl Instance {
+    /// Where it sees from; empty while it never said hello.
+    pub(super) fn vantage(&self) -> &str {
+        self.facts.as_ref().map_or("", |facts| &facts.vantage)
+    }
+}
+
 impl Coordinator {
     /// A coordinator that goes on with what a store holds. Instances that hold leases are waited for as long as their rights may
     /// last, unless `rights_ended`: those of a process that is known to be dead.
@@ -167,6 +174,7 @@ impl Coordinator {
         self.release(let_go, false);
         let told = Hailed {
             instance: hello.instance,
+            vantage: hello.vantage.to_string(),
             allow: hello.allow,
             shares: hello.shares,
             fresh: hello.holds.is_empty(),
@@ -235,6 +243,7 @@ impl Coordinator {
     ) {
         let known = self.instances.get(&instance).filter(|known| known.session == Some(session));
         let (current, allow) = (known.is_some(), known.map(|known| known.allow.clone()).unwrap_or_default());
+        let from = known.map(|known| known.vantage().to_owned()).unwrap_or_default();
         let mut nothing = Vec::new();
         let mut grants = Vec::with_capacity(epochs.len());
         for (&epoch, leased) in epochs.iter().zip(work) {
@@ -242,14 +251,15 @@ impl Coordinator {
                 && let Some((cohort, addresses)) = running.cohort_with_addresses(leased.shard.cohort)
             {
                 let Shard { pass, lo, hi, .. } = leased.shard;
-                let covers = match Allowed::of(cohort, addresses, &leased, &allow) {
-                    Allowed::All => leased.covers.to_vec(),
-                    Allowed::Some(bitmap) => bitmap,
-                    Allowed::None => {
-                        nothing.push(epoch);
-                        Vec::new()
-                    }
-                };
+                let covers =
+                    match Allowed::of(cohort, addresses, &leased, &running.allowed(cohort.number(), &from, &allow)) {
+                        Allowed::All => leased.covers.to_vec(),
+                        Allowed::Some(bitmap) => bitmap,
+                        Allowed::None => {
+                            nothing.push(epoch);
+                            Vec::new()
+                        }
+                    };
                 let cohort = cohort.as_ref().clone();
                 let options = ProbeOptions { per_host_rate: running.control.per_host_rate, ..running.options };
                 grants.push(Grant { epoch, scan, pass, cohort, lo, hi, covers, options });

@@ -203,8 +203,8 @@ pub struct Coordinator {
     served: f64,
     /// When it was last looked whether something was waited for long enough.
     waited_until: Time,
-    /// What agents may probe that went, and when they did: it is kept for them for a while.
-    departed: Vec<(Time, AddressSet)>,
+    /// What agents may probe that went, from where, and when they did: it is kept for them for a while.
+    departed: Vec<(Time, String, AddressSet)>,
     /// When a lease will be so far behind that it is asked back.
     ask_back_at: Option<Time>,
     /// The number of the last control message.
@@ -311,6 +311,7 @@ impl Coordinator {
             (Pending::Survey { scan, cohort, indices }, StoreReply::Surveyed(histories)) => {
                 let reach = self.scans.get(&scan).map(|scan| self.reach(now, scan));
                 if let (Some(scan), Some(reach)) = (self.scans.get_mut(&scan), reach) {
+                    let reach = reach.of(scan.plan.vantage_of(cohort)).clone();
                     scan.surveyed(cohort, indices, &histories, &reach);
                     self.work = true;
                 }

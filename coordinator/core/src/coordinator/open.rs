@@ -10,7 +10,7 @@ use crate::host::OPEN_PORTS_MAX;
 use crate::passes::{ALWAYS_AGAIN, History, Loss, Policy};
 use crate::store::Shard;
 use protocol::covers;
-use protocol::id::InstanceId;
+use protocol::id::{AgentName, InstanceId};
 use protocol::plan::{Cohort, SHARD_TARGETS_MAX};
 use protocol::probe::{Cause, Outcome};
 use protocol::range_set::AddressSet;
@@ -142,16 +142,22 @@ impl Open {
     }
 
     /// As the cutter sees it; `None` while it has nothing to be cut.
-    pub(super) fn seen_as(&self, number: u64, reach: Option<&Reach<'_>>) -> Option<OpenCohort> {
+    pub(super) fn seen_as(
+        &self,
+        number: u64,
+        vantage: Option<&AgentName>,
+        reach: Option<&Reach<'_>>,
+    ) -> Option<OpenCohort> {
         let left = match &self.phase {
-            Phase::First { .. } if reach.is_some_and(|reach| !reach.has(&self.addresses)) => return None,
+            Phase::First { .. } if reach.is_some_and(|reach| !reach.has(vantage, &self.addresses)) => return None,
             Phase::First { frontier } if *frontier < self.cohort.first_pass_len() => {
                 Left::Whole(*frontier..self.cohort.first_pass_len())
             }
             Phase::Later { prepared, .. } if !prepared.is_empty() => {
                 // They are leased in their order: behind one that is for others nothing is.
-                let fits =
-                    |piece: &&Leased| reach.is_none_or(|reach| reach.has_of(&self.cohort, &self.addresses, piece));
+                let fits = |piece: &&Leased| {
+                    reach.is_none_or(|reach| reach.has_of(vantage, &self.cohort, &self.addresses, piece))
+                };
                 Left::Prepared(prepared.iter().take_while(fits).map(|piece| (piece.shard, piece.covered())).collect())
             }
             _ => return None,

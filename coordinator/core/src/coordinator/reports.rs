@@ -18,9 +18,13 @@ impl Coordinator {
     /// error; a report that contradicts itself costs the session.
     pub(super) fn report(&mut self, now: Time, session: SessionId, instance: InstanceId, report: Report) {
         let lease = self.leases.get(&report.epoch).cloned();
-        let allow = self.instances.get(&instance).map(|known| known.allow.clone()).unwrap_or_default();
+        let known = self.instances.get(&instance);
+        let allow = known.map(|known| known.allow.clone()).unwrap_or_default();
+        let from = known.map(|known| known.vantage().to_owned()).unwrap_or_default();
         let cohort = lease.as_ref().and_then(|lease| {
-            let (cohort, addresses) = self.scans.get(&lease.scan)?.cohort_with_addresses(lease.leased.shard.cohort)?;
+            let running = self.scans.get(&lease.scan)?;
+            let (cohort, addresses) = running.cohort_with_addresses(lease.leased.shard.cohort)?;
+            let allow = running.allowed(cohort.number(), &from, &allow);
             Some((cohort.clone(), Allowed::of(cohort, addresses, &lease.leased, &allow)))
         });
         let (Some(lease), Some((cohort, allowed))) = (lease, cohort) else {

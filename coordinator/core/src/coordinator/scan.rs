@@ -3,7 +3,7 @@
 use super::Sign;
 use super::ledger::Ledger;
 use super::open::{Leased, Need, Open};
-use super::reach::Reach;
+use super::reach::{Reach, is_from};
 use super::serve::Turn;
 use crate::control::{ControlState, Intent};
 use crate::cutting::{self, Problem, Returned, cut};
@@ -17,6 +17,7 @@ use protocol::plan::{Cohort, Plan};
 use protocol::probe::Outcome;
 use protocol::range_set::AddressSet;
 use protocol::time::Time;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -174,10 +175,23 @@ impl Scan {
         self.open.get(&number).map(|open| (&open.cohort, &open.addresses))
     }
 
+    /// What of a cohort an agent of this vantage may probe that allows so much: that, or nothing if it is to be seen from another.
+    pub(super) fn allowed<'a>(&self, number: u64, from: &str, allow: &'a AddressSet) -> Cow<'a, AddressSet> {
+        if is_from(from, self.plan.vantage_of(number)) { Cow::Borrowed(allow) } else { Cow::Owned(AddressSet::new()) }
+    }
+
+    /// Whether an agent of this vantage may probe anything of it that allows so much.
+    pub(super) fn is_for(&self, from: &str, allow: &AddressSet) -> bool {
+        let vantages = self.plan.vantages();
+        let is_seen_from = vantages.is_empty() || vantages.iter().any(|vantage| vantage.as_str() == from);
+        is_seen_from && !allow.is_disjoint(&self.addresses)
+    }
+
     /// Whether what a lease covers is for a claimant.
     pub(super) fn may_take(&self, leased: &Leased, reach: &Reach<'_>) -> bool {
         let open = self.open.get(&leased.shard.cohort);
-        open.is_some_and(|open| reach.has_of(&open.cohort, &open.addresses, leased))
+        let vantage = self.plan.vantage_of(leased.shard.cohort);
+        open.is_some_and(|open| reach.has_of(vantage, &open.cohort, &open.addresses, leased))
     }
 
     /// Cuts work for a claimant, and takes it: what is cut is not cut again.
@@ -193,7 +207,11 @@ impl Scan {
         if !self.goes_on() {
             return Vec::new();
         }
-        let open: Vec<_> = self.open.iter().filter_map(|(&number, open)| open.seen_as(number, reach)).collect();
+        let open: Vec<_> = self
+            .open
+            .iter()
+            .filter_map(|(&number, open)| open.seen_as(number, self.plan.vantage_of(number), reach))
+            .collect();
         let returned: Vec<_> = returned
             .into_iter()
             .map(|(epoch, shard, covered)| {
@@ -214,7 +232,7 @@ impl Scan {
                 let len = cohort.first_pass_len();
                 let open = Open::new(cohort);
                 // What is for others stays open for them.
-                let fits = reach.is_none_or(|reach| reach.has(&open.addresses));
+                let fits = reach.is_none_or(|reach| reach.has(plan.vantage_of(number), &open.addresses));
                 new.push((number, open));
                 if fits {
                     return Some((number, len));

@@ -3,7 +3,7 @@
 //! Scans take turns by start-time fair queueing (Goyal, Vin and Cheng, 1996): the next piece is cut from the scan whose targets granted
 //! so far, by its weight, are the fewest; one that had nothing to give for a while does not catch up.
 
-use super::reach::Reach;
+use super::reach::{Everybody, Reach};
 use super::scan::{Scan, Work};
 use super::{Coordinator, Lease, Output, Pending};
 use crate::store::{Cut, LeaseOrder, StoreRequest};
@@ -53,18 +53,16 @@ impl Coordinator {
 
     /// What of a scan anybody may probe who is connected, or went a short time ago. At its start, and after one of this process, nobody
     /// knows who comes.
-    pub(super) fn reach(&self, now: Time, scan: &Scan) -> AddressSet {
-        let mut all = AddressSet::new();
+    pub(super) fn reach(&self, now: Time, scan: &Scan) -> Everybody {
         if scan.started_at.is_none_or(|at| now < at + scan.agent_wait) {
-            all.insert_net(protocol::range_set::ANY_V4);
-            all.insert_net(protocol::range_set::ANY_V6);
-            return all;
+            return Everybody::unknown();
         }
+        let mut all = Everybody::default();
         for known in self.instances.values().filter(|known| known.session.is_some()) {
-            all.extend(&known.allow);
+            all.add(known.vantage(), &known.allow);
         }
-        for (_, allow) in self.departed.iter().filter(|(left_at, _)| now < *left_at + scan.agent_wait) {
-            all.extend(allow);
+        for (_, from, allow) in self.departed.iter().filter(|(left_at, ..)| now < *left_at + scan.agent_wait) {
+            all.add(from, allow);
         }
         all
     }
@@ -72,9 +70,10 @@ impl Coordinator {
     /// An agent went: what it may probe is kept for it for a while.
     pub(super) fn departs(&mut self, now: Time, instance: InstanceId) {
         if let Some(known) = self.instances.get(&instance) {
-            match self.departed.iter_mut().find(|(_, allow)| *allow == known.allow) {
+            let is_same = |from: &str, allow: &AddressSet| from == known.vantage() && *allow == known.allow;
+            match self.departed.iter_mut().find(|(_, from, allow)| is_same(from, allow)) {
                 Some(departed) => departed.0 = now,
-                None => self.departed.push((now, known.allow.clone())),
+                None => self.departed.push((now, known.vantage().to_owned(), known.allow.clone())),
             }
         }
     }
@@ -85,12 +84,12 @@ impl Coordinator {
         let ended = self.waits_end_at().any(|at| last < at && at <= now);
         self.work |= ended;
         let longest = self.scans.values().map(|scan| scan.agent_wait).max().unwrap_or_default();
-        self.departed.retain(|(left_at, _)| now < *left_at + longest);
+        self.departed.retain(|(left_at, ..)| now < *left_at + longest);
         let (instances, leases) = (&self.instances, &self.leases);
         for (&id, scan) in self.scans.iter_mut().filter(|(_, scan)| scan.created) {
             scan.started_at.get_or_insert(now);
             let useful =
-                instances.values().any(|known| known.session.is_some() && !known.allow.is_disjoint(&scan.addresses));
+                instances.values().any(|known| known.session.is_some() && scan.is_for(known.vantage(), &known.allow));
             let held = leases.values().any(|lease| lease.scan == id && lease.holder.is_some());
             let alone = scan.goes_on() && !useful && !held;
             scan.alone_since = alone.then(|| scan.alone_since.unwrap_or(now));
@@ -101,7 +100,7 @@ impl Coordinator {
     /// When what a scan waits for is waited for no longer: what may be past.
     fn waits_end_at(&self) -> impl Iterator<Item = Time> + '_ {
         self.scans.values().filter(|scan| !scan.given_up && !scan.finishing).flat_map(|scan| {
-            let departed = self.departed.iter().map(|&(left_at, _)| left_at);
+            let departed = self.departed.iter().map(|&(left_at, ..)| left_at);
             departed.chain(scan.started_at).chain(scan.alone_since).map(|since| since + scan.agent_wait)
         })
     }
@@ -111,7 +110,7 @@ impl Coordinator {
         self.waits_end_at().filter(|&at| at > self.waited_until).min()
     }
 
-    fn serve_one(&mut self, now: Time, instance: InstanceId, open: usize, all: &BTreeMap<ScanId, AddressSet>) {
+    fn serve_one(&mut self, now: Time, instance: InstanceId, open: usize, all: &BTreeMap<ScanId, Everybody>) {
         let Some(known) = self.instances.get(&instance) else { return };
         let (Some(session), Some(agent)) = (known.session, known.facts.clone()) else { return };
         let (mut left, each, allow) = (known.wants, known.each, known.allow.clone());
@@ -134,7 +133,7 @@ impl Coordinator {
                 targets = left.min(may).min(u64::from(each.max(1)));
                 pieces = room.min(1);
             }
-            let reach = all.get(&scan).map(|all| Reach { claimant: &allow, all });
+            let reach = all.get(&scan).map(|all| Reach { claimant: &allow, from: &agent.vantage, all });
             let work = match &reach {
                 Some(reach) if targets > 0 => self.cut(scan, instance, targets, each, pieces, reach),
                 _ => Vec::new(),
@@ -201,7 +200,7 @@ impl Coordinator {
         let Some(running) = self.scans.get_mut(&scan).filter(|running| running.ledger.has_share(instance)) else {
             return Vec::new();
         };
-        let whole = running.addresses.is_subset(reach.claimant);
+        let whole = running.plan.vantages().is_empty() && running.addresses.is_subset(reach.claimant);
         let returned: Vec<_> = self
             .leases
             .iter()

@@ -18,6 +18,7 @@ mod ends;
 mod fleet;
 mod found;
 mod staged;
+mod vantages;
 
 const SCAN: ScanId = ScanId::from_bytes([3; 16]);
 
