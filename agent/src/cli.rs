@@ -1,9 +1,10 @@
-//! The commands of an agent: `join` and `run`. `portsweep-agent` has them, and `portsweep agent` too.
+//! The commands of an agent: `join`, `run` and `health`. `portsweep-agent` has them, and `portsweep agent` too.
 //!
 //! `join` goes on to run, and does not join again where it has: the same line may start an agent each time.
 
 use crate::dial::{DialError, Proxies, ProxyError, Route};
 use crate::enrol::{self, EnrolError};
+use crate::health::{self, HealthError};
 use crate::identity::{self, IdentityError, Joined, StateDirectory};
 use crate::run::{self, RunError};
 use agent_core::backoff::Backoff;
@@ -60,6 +61,12 @@ pub enum Command {
     Join(JoinArgs),
     /// Run the agent that joined here
     Run {
+        /// Where its state is.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Ask whether the agent that runs here is connected: exit code 0 if it is
+    Health {
         /// Where its state is.
         #[command(flatten)]
         place: Place,
@@ -126,6 +133,8 @@ enum AgentError {
     #[error("{0} belongs to another coordinator: give this agent a --state of its own, or remove that one")]
     OtherCoordinator(String),
     #[error(transparent)]
+    Health(#[from] HealthError),
+    #[error(transparent)]
     Run(#[from] RunError),
     #[error("hear signals")]
     Signals(#[source] io::Error),
@@ -166,7 +175,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn carry_out(command: Command, program: &str) -> ExitCode {
     let place = match &command {
         Command::Join(args) => &args.place,
-        Command::Run { place } => place,
+        Command::Run { place } | Command::Health { place } => place,
     };
     let level = ["warn", "info", "debug"][usize::from(place.verbose).min(2)];
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
@@ -176,6 +185,11 @@ pub fn carry_out(command: Command, program: &str) -> ExitCode {
         match command {
             Command::Join(args) => join(args, program).await,
             Command::Run { place } => run_joined(&place, program).await,
+            Command::Health { place } => {
+                let said = health::ask(&StateDirectory::find(place.state.as_deref())?).await?;
+                anstream::println!("{program}: {said}");
+                Ok(())
+            }
         }
     });
     match done {

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod dial;
 pub mod enrol;
 pub mod frames;
+pub mod health;
 pub mod identity;
 pub mod limits;
 pub mod privilege;

@@ -8,6 +8,7 @@ use crate::certificate::Certificate;
 use crate::clock::Clock;
 use crate::dial::{LinkDial, Route};
 use crate::enrol::{self, EnrolError};
+use crate::health;
 use crate::identity::{self, IdentityError, Joined, StateDirectory};
 use crate::limits::Descriptors;
 use crate::privilege::PingAccess;
@@ -73,6 +74,7 @@ pub async fn run(
     let (dial, mut open) = LinkDial::new(route.clone(), state.clone());
     let parts = parts(joined, scope, dial)?;
     let (agent, mut ended) = Agent::start_with(parts);
+    let answering = tokio::task::spawn_local(health::answer(state.clone(), open.clone()));
     let renewing = tokio::task::spawn_local(renew_in_time(state, route));
     let result = tokio::select! {
         ended = &mut ended => ended.map_err(|_| RunError::Died),
@@ -85,6 +87,7 @@ pub async fn run(
         }
     };
     renewing.abort();
+    answering.abort();
     if result.is_ok() {
         // The coordinator closes when it was told; whoever does not hear it waits no longer than this.
         let _left = tokio::time::timeout(LEAVING_TIMEOUT, open.wait_for(|&open| open == 0)).await;

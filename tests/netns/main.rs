@@ -24,6 +24,7 @@ mod ping_permission;
 mod rate;
 mod resume;
 mod serve;
+mod serve_container;
 mod settings;
 mod stall;
 mod sweep;
@@ -50,6 +51,7 @@ fn main() {
     trials.extend(settings::trials());
     trials.extend(resume::trials());
     trials.extend(serve::trials());
+    trials.extend(serve_container::trials());
     trials.extend(kept::trials());
     trials.extend(bad_state::trials());
     trials.extend(bad_input::trials());

@@ -10,6 +10,7 @@ use crate::serve::access::Role;
 use crate::state::State;
 use protocol::enrol::Label;
 use protocol::rate::Rate;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Which coordinator.
@@ -77,6 +78,9 @@ pub(super) enum Token {
         /// How long it can be used, as 15m or 2h [default: 15m]
         #[arg(long, value_name = "TIME", value_parser = ttl)]
         ttl: Option<Duration>,
+        /// Write it to this file, for its owner alone, instead of standard output; repeat for as many tokens
+        #[arg(short = 'w', long = "write", value_name = "FILE")]
+        write: Vec<PathBuf>,
     },
     /// One for the API
     Api {
@@ -86,6 +90,9 @@ pub(super) enum Token {
         /// What it is for
         #[arg(long, value_name = "TEXT", default_value = "")]
         name: String,
+        /// Write it to this file, for its owner alone, instead of standard output
+        #[arg(short = 'w', long = "write", value_name = "FILE")]
+        write: Option<PathBuf>,
     },
 }
 
@@ -142,14 +149,21 @@ pub enum RemoteAction {
     Label(String, Vec<(String, String)>),
     /// To let one connect no more.
     Revoke(String),
-    /// For a token with which an agent can join, for so many seconds; `None` for as long as it thinks best.
-    JoinToken(Option<u64>),
+    /// For tokens with which an agent each can join.
+    JoinToken {
+        /// How long they can be used in seconds; `None` for as long as it thinks best.
+        ttl_s: Option<u64>,
+        /// The files that they are written to, one each; none for one token on standard output.
+        write: Vec<PathBuf>,
+    },
     /// For a token of its API.
     ApiToken {
         /// What it is for.
         name: String,
         /// What it may.
         role: Role,
+        /// The file that it is written to; `None` for standard output.
+        write: Option<PathBuf>,
     },
 }
 
@@ -236,8 +250,8 @@ pub(super) fn agents(command: Option<Agents>) -> Result<RemoteAction, CliError> 
 
 pub(super) fn token(command: Token) -> RemoteAction {
     match command {
-        Token::Agent { ttl } => RemoteAction::JoinToken(ttl.map(|ttl| ttl.as_secs())),
-        Token::Api { role, name } => RemoteAction::ApiToken { name, role },
+        Token::Agent { ttl, write } => RemoteAction::JoinToken { ttl_s: ttl.map(|ttl| ttl.as_secs()), write },
+        Token::Api { role, name, write } => RemoteAction::ApiToken { name, role, write },
     }
 }
 

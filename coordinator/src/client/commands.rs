@@ -2,6 +2,7 @@
 
 use super::connection::{Client, ClientError};
 use super::follow;
+use crate::api::agents::MadeJoinToken;
 use crate::api::change::{Exclusion, Setting};
 use crate::api::shape::{Changed, Scan, Scans};
 use crate::cli::{ExitCode, Output, RemoteAction, RemoteCommand};
@@ -13,6 +14,7 @@ use protocol::quote::Quoted;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 /// Why it could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,15 @@ enum CommandError {
     /// Standard output.
     #[error("standard output was not written to its end")]
     Io(#[from] io::Error),
+    /// A file for a token.
+    #[error("cannot write the token to {}", path.display())]
+    Secret {
+        /// Where it was to go.
+        path: PathBuf,
+        /// Why it did not.
+        #[source]
+        source: io::Error,
+    },
     /// The scan that is followed.
     #[error(transparent)]
     Follow(#[from] anyhow::Error),
@@ -39,7 +50,7 @@ impl CommandError {
         match self {
             Self::Client(error) => error.exit(),
             Self::Unknown(_) | Self::Ambiguous(_) => ExitCode::Usage,
-            Self::Io(_) | Self::Follow(_) => ExitCode::Failed,
+            Self::Io(_) | Self::Secret { .. } | Self::Follow(_) => ExitCode::Failed,
         }
     }
 }
@@ -110,16 +121,21 @@ async fn run(
         RemoteAction::Revoke(name) => {
             let _agent: serde_json::Value = client.json(Method::POST, &of_agent(name, "/revoke"), None).await?;
         }
-        RemoteAction::JoinToken(ttl_s) => {
-            let body = serde_json::json!({ "ttl_s": ttl_s }).to_string().into_bytes();
-            let made: crate::api::agents::MadeJoinToken =
-                client.json(Method::POST, "/api/v1/join-tokens", Some(body)).await?;
-            writeln!(out(), "{}", made.token)?;
+        RemoteAction::JoinToken { ttl_s, write } => {
+            let mut places: Vec<_> = write.iter().map(|path| Some(path.as_path())).collect();
+            if places.is_empty() {
+                places.push(None);
+            }
+            for place in places {
+                let body = serde_json::json!({ "ttl_s": ttl_s }).to_string().into_bytes();
+                let made: MadeJoinToken = client.json(Method::POST, "/api/v1/join-tokens", Some(body)).await?;
+                give(&made.token, place)?;
+            }
         }
-        RemoteAction::ApiToken { name, role } => {
+        RemoteAction::ApiToken { name, role, write } => {
             let body = serde_json::json!({ "name": name, "role": role }).to_string().into_bytes();
             let made: crate::api::tokens::MadeToken = client.json(Method::POST, "/api/v1/tokens", Some(body)).await?;
-            writeln!(out(), "{}", made.secret)?;
+            give(&made.secret, write.as_deref())?;
         }
     }
     Ok(ExitCode::Done)
@@ -127,6 +143,20 @@ async fn run(
 
 fn out() -> impl Write {
     anstream::stdout()
+}
+
+/// Gives a secret to whoever asked: on standard output, or whole or not at all in a file that is its owner's alone.
+fn give(secret: &str, place: Option<&Path>) -> Result<(), CommandError> {
+    let Some(path) = place else { return Ok(writeln!(out(), "{secret}")?) };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let attempt = || {
+        // Such a file has the mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        writeln!(file, "{secret}")?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)
+    };
+    attempt().map(drop).map_err(|source| CommandError::Secret { path: path.to_owned(), source })
 }
 
 fn print(value: &serde_json::Value) -> Result<(), CommandError> {

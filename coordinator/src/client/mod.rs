@@ -15,6 +15,10 @@ use crate::scan::Screen;
 use actix::System;
 use hyper::Method;
 use serde::de::IgnoredAny;
+use std::time::Duration;
+
+/// A coordinator that does not say within this whether it takes scans hangs.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Has a coordinator run a scan, and follows it with its output; errors are told on stderr in one line.
 #[must_use]
@@ -28,14 +32,22 @@ pub fn scan(request: &RemoteRequest, screen: &Screen) -> ExitCode {
 /// Asks whether a coordinator takes scans; says why not on stderr.
 #[must_use]
 pub fn health(at: &At) -> ExitCode {
-    let asked = System::new().block_on(Client::new(at).json::<IgnoredAny>(Method::GET, "/readyz", None));
-    match asked {
-        Ok(_) => ExitCode::Done,
-        Err(error) => {
-            anstream::eprintln!("portsweep: {:#}", anyhow::Error::from(error));
-            ExitCode::Failed
+    let client = Client::new(at);
+    let asked = System::new().block_on(async {
+        tokio::time::timeout(HEALTH_TIMEOUT, client.json::<IgnoredAny>(Method::GET, "/readyz", None)).await
+    });
+    let line = match asked {
+        Ok(Ok(_)) => {
+            anstream::println!("portsweep: the coordinator at {} takes scans", client.url());
+            return ExitCode::Done;
         }
-    }
+        Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error)),
+        Err(_) => {
+            format!("the coordinator at {} does not answer within {} s", client.url(), HEALTH_TIMEOUT.as_secs())
+        }
+    };
+    anstream::eprintln!("portsweep: {line}");
+    ExitCode::Failed
 }
 
 /// An error with the exit code that it leads to.

@@ -24,6 +24,7 @@ use coordinator_core::resume::Resumed;
 use coordinator_core::settings::Settings;
 use coordinator_core::store::{ScanStatus, Store, StoreError};
 use feed::Feed;
+use hyper::http::uri::Authority;
 use portsweep_agent::actors::agent::{Agent, AgentEnd, Drain};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::queue::{self, Reader};
@@ -156,7 +157,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let mut server = tokio::task::spawn_local(server);
     let feeding = tokio::task::spawn_local(drain(events, Arc::clone(&feed), access));
     let (agent, mut agent_end) = Agent::start_with(agent.with(Box::new(Embedded(coordinator))));
-    anstream::eprintln!("portsweep: serving on http://{bound}/?key={key}");
+    anstream::eprintln!("portsweep: serving on http://{}/?key={key}", shown(request, bound));
     let ended = until_told(&mut state, &mut server, &mut agent_end).await;
     feed.send_modify(|feed| feed.closing = true);
     listening.stop().await;
@@ -211,6 +212,17 @@ async fn drain(mut events: Reader<Told>, feed: Arc<watch::Sender<Feed>>, access:
     feed.send_modify(|feed| {
         feed.failure.get_or_insert_with(|| "the coordinator died".to_owned());
     });
+}
+
+/// Where a person reaches the page: nobody opens an unspecified address, so there it is the first name that was allowed.
+fn shown(request: &ServeRequest, bound: SocketAddr) -> String {
+    match request.allowed_hosts.first().filter(|_| bound.ip().is_unspecified()) {
+        Some(name) if name.parse::<Authority>().is_ok_and(|name| name.port().is_none()) => {
+            format!("{name}:{}", bound.port())
+        }
+        Some(name) => name.clone(),
+        None => bound.to_string(),
+    }
 }
 
 /// Where agents dial: what was said, else where this process listens for them.
