@@ -113,7 +113,7 @@ impl Host {
             views.differing.truncate(DIFFERING_MAX);
         }
         // What was found goes before what was not, an accepted connection before all.
-        if let Some(most) = answers.min_by_key(|answer| answer.outcome) {
+        if let Some(most) = answers.min_by_key(|answer| says_most(answer.outcome)) {
             self.fold(slot, *most);
         }
     }
@@ -154,7 +154,15 @@ impl Host {
         let differing = self.views.iter().flat_map(|views| &views.differing);
         let ports = differing.filter_map(|differing| match differing.slot {
             Slot::Ping => None,
-            Slot::Tcp(port) => Some((port, differing.seen.iter().flatten().map(|answer| answer.outcome).min()?)),
+            Slot::Tcp(port) => Some((
+                port,
+                differing
+                    .seen
+                    .iter()
+                    .flatten()
+                    .map(|answer| answer.outcome)
+                    .min_by_key(|&outcome| says_most(outcome))?,
+            )),
         });
         let is_named = |&(port, outcome): &(u16, Outcome)| {
             let named = self.groups.iter().filter(|group| group.outcome == outcome).flat_map(|group| &group.ports);
@@ -213,6 +221,11 @@ impl Host {
         let groups = self.groups.iter().filter(move |_| is_spread);
         ping.into_iter().chain(groups.map(|group| (group.outcome, u64::from(group.count)))).chain(by_vantage)
     }
+}
+
+/// Orders what vantages found by how much it says, most first.
+fn says_most(outcome: Outcome) -> (bool, Outcome) {
+    (!outcome.is_probed(), outcome)
 }
 
 #[cfg(test)]

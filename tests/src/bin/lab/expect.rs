@@ -51,6 +51,9 @@ pub struct Host {
     /// Ports that do not answer from one vantage, by its name, while they are open or closed from the others.
     #[serde(default)]
     pub filtered_from: BTreeMap<String, String>,
+    /// Vantages from which a ping is not answered that is from the others.
+    #[serde(default)]
+    pub ping_silent_from: Vec<String>,
 }
 
 /// Whether a ping is answered.
@@ -122,13 +125,13 @@ impl Expect {
                     (None, Other::Filtered) => "filtered".to_owned(),
                 })
             };
-            let ping = match (&host.not_probed, host.ping) {
+            let ping = |vantage: &String| match (&host.not_probed, host.ping) {
                 (Some(cause), _) => format!("not-probed: {cause}"),
-                (None, Ping::Answered) => "up".to_owned(),
-                (None, Ping::Silent) => "down".to_owned(),
+                (None, Ping::Answered) if !host.ping_silent_from.contains(vantage) => "up".to_owned(),
+                (None, _) => "down".to_owned(),
             };
             for address in addresses(&host.addresses)? {
-                let pinged = vantages.iter().map(|vantage| (vantage.clone(), ping.clone())).collect();
+                let pinged = vantages.iter().map(|vantage| (vantage.clone(), ping(vantage))).collect();
                 let is_new = truth.insert((address, Slot::Ping), pinged).is_none();
                 anyhow::ensure!(is_new, "{address} stands in the truth twice");
                 for port in ports.iter() {

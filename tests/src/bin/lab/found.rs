@@ -44,6 +44,8 @@ struct Host {
 struct Status {
     #[serde(default)]
     reason: String,
+    #[serde(default)]
+    by_vantage: BTreeMap<String, Seen>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +59,8 @@ struct Port {
 #[derive(Debug, Deserialize)]
 struct Seen {
     state: String,
+    #[serde(default)]
+    cause: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,13 +109,16 @@ impl Found {
         for host in &self.hosts {
             if is_pinged {
                 let is_answered = host.status.reason == "echo-reply";
-                states.insert((host.address, Slot::Ping), spread(if is_answered { "up" } else { "down" }));
+                let seen = match host.status.by_vantage.is_empty() {
+                    true => spread(if is_answered { "up" } else { "down" }),
+                    false => by_vantage(&host.status.by_vantage),
+                };
+                states.insert((host.address, Slot::Ping), seen);
             }
             for port in &host.ports {
-                let seen = if port.by_vantage.is_empty() {
-                    spread(&named(&port.state, ""))
-                } else {
-                    port.by_vantage.iter().map(|(vantage, seen)| (vantage.clone(), seen.state.clone())).collect()
+                let seen = match port.by_vantage.is_empty() {
+                    true => spread(&port.state),
+                    false => by_vantage(&port.by_vantage),
                 };
                 states.insert((host.address, Slot::Port(port.port)), seen);
             }
@@ -141,6 +148,10 @@ impl Found {
         }
         Ok(states)
     }
+}
+
+fn by_vantage(seen: &BTreeMap<String, Seen>) -> BTreeMap<String, String> {
+    seen.iter().map(|(vantage, seen)| (vantage.clone(), named(&seen.state, &seen.cause))).collect()
 }
 
 /// A state as the truth words it.

@@ -151,7 +151,7 @@ impl Received {
 
     fn since(&self, before: &Self) -> String {
         let (tcp, echo) = (self.tcp_segments - before.tcp_segments, self.echo_requests - before.echo_requests);
-        format!("{} tcp={tcp} ping={echo}", tcp + echo)
+        format!("{} packets of probes: {tcp} tcp, {echo} ping", tcp + echo)
     }
 }
 
@@ -162,7 +162,7 @@ fn column(text: &str, protocol: &str, name: &str) -> Option<u64> {
     lines.next()?.split_whitespace().nth(position)?.parse().ok()
 }
 
-/// What the target of this network namespace received since it was ready: `SUM tcp=SEGMENTS ping=REQUESTS`.
+/// What the target of this network namespace received since it was ready: `SUM packets of probes: SEGMENTS tcp, REQUESTS ping`.
 ///
 /// # Errors
 /// If no target is ready here.

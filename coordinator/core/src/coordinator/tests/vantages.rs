@@ -79,8 +79,8 @@ fn what_is_to_be_seen_from_where_nobody_is_becomes_no_agent() {
     assert_eq!(granted, [200], "what is for the other vantage is not granted");
     assert!(matches!(world.events.last(), Some(Event::Finished { status: ScanStatus::Partial, .. })));
     for host in world.joined_rows() {
-        let counts: Vec<_> = host.counts().collect();
-        assert_eq!(counts, [(Outcome::CLOSED, 10), (Outcome::not_probed(Cause::NoAgent), 10)]);
+        let counts: std::collections::BTreeMap<_, _> = host.counts().collect();
+        assert_eq!(counts, [(Outcome::CLOSED, 10), (Outcome::not_probed(Cause::NoAgent), 10)].into());
         let seen = &host.views.as_ref().expect("two vantages").differing[0];
         assert_eq!(seen.slot, Slot::Tcp(1));
         assert_eq!(seen.seen[0].map(|answer| answer.outcome), Some(Outcome::not_probed(Cause::NoAgent)));
