@@ -69,6 +69,8 @@ pub struct Faults {
     pub drains: u64,
     /// Whether all agents but one may probe only a half of the addresses.
     pub narrow: bool,
+    /// Whether one target kills every agent that probes it.
+    pub lethal: bool,
 }
 
 impl Faults {
@@ -94,6 +96,7 @@ impl Faults {
             changes: 0,
             drains: 0,
             narrow: false,
+            lethal: false,
         }
     }
 
@@ -122,6 +125,7 @@ impl Faults {
             changes: [0, 0, 1, 3, 6][random.within(0, 4) as usize],
             drains: [0, 0, 1, 3][random.within(0, 3) as usize],
             narrow: random.chance(25),
+            lethal: random.chance(15),
         }
     }
 }
@@ -157,11 +161,31 @@ impl Faults {
                 let busy = Duration::from_millis(1_500);
                 Self { ttl: busy, agents: 3, cuts: 8, freezes: 8, coordinator_crashes: 0, agent_crashes: 0, ..drawn }
             }
+            Bug::RightCountedFromTheAnswer => {
+                let far = (300, 1_000);
+                let ttl = Duration::from_secs(8);
+                Self {
+                    latency: far,
+                    ttl,
+                    disk: (0, 2),
+                    agents: 4,
+                    cuts: 8,
+                    coordinator_crashes: 0,
+                    agent_crashes: 0,
+                    ..drawn
+                }
+            }
+            Bug::StoredDeadline => Self { coordinator_crashes: 4, agents: 3, ..drawn },
+            Bug::NewInstanceFreesLeases => {
+                Self { agents: 3, agent_crashes: 12, latency: (0, 5), disk: (0, 5), ..drawn }
+            }
+            Bug::GivenBackInOneStep => Self { agents: 3, freezes: 8, rate: None, ..drawn },
+            Bug::NoCuttingOnDeaths => Self { lethal: true, discover: false, ..drawn },
             Bug::StagesForgotten => Self { discover: true, ..drawn },
             Bug::AcknowledgedForTheAgent => Self { rate: Some(40), agents: 3, cuts: 8, changes: 4, ..drawn },
             Bug::AcknowledgedBeforeInForce | Bug::OrdersIgnoredAtSend => {
-                let quick = (0, 1);
-                Self { latency: quick, disk: quick, rate: None, changes: 12, agents: 3, freezes: 6, cuts: 0, ..drawn }
+                let quick = (0, 0);
+                Self { latency: quick, disk: quick, rate: None, changes: 40, agents: 3, freezes: 6, cuts: 0, ..drawn }
             }
             Bug::AllowListIgnored => Self { narrow: true, agents: 3, ..drawn },
             Bug::ControlBeforeDurable => Self { changes: 12, coordinator_crashes: 6, kills_at_writes: 4, ..drawn },
@@ -204,6 +228,20 @@ pub enum Bug {
     ReturnedShardForgotten,
     /// An agent says that it may probe what it may not.
     AllowListIgnored,
+    /// An agent counts its right from when the answer came.
+    RightCountedFromTheAnswer,
+    /// When a right ends is stored, by a wall clock that jumps.
+    StoredDeadline,
+    /// A new instance's hello frees what the one before it held.
+    NewInstanceFreesLeases,
+    /// What is asked back is taken back at once.
+    GivenBackInOneStep,
+    /// A later pass takes what it should cover for found out.
+    PassSkipped,
+    /// A shard whose holder died is leased again as it is.
+    NoCuttingOnDeaths,
+    /// A timer that fires is not acted on.
+    WakeUpLeftInThePast,
 }
 
 impl Bug {
@@ -223,5 +261,12 @@ impl Bug {
         Self::LostConnectionFreesLeases,
         Self::ReturnedShardForgotten,
         Self::AllowListIgnored,
+        Self::RightCountedFromTheAnswer,
+        Self::StoredDeadline,
+        Self::NewInstanceFreesLeases,
+        Self::GivenBackInOneStep,
+        Self::PassSkipped,
+        Self::NoCuttingOnDeaths,
+        Self::WakeUpLeftInThePast,
     ];
 }

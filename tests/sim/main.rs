@@ -3,17 +3,18 @@
 
 mod faults;
 mod passes;
+mod times;
 mod world;
 
 use faults::{Bug, Faults};
 use world::{Reached, Which, run};
 
-/// Seeds in an ordinary run: all that a few seconds allow. CI may raise it.
+/// Seeds in an ordinary run.
 fn seeds() -> std::ops::Range<u64> {
     if let Some(seed) = std::env::var("PORTSWEEP_SIM_SEED").ok().and_then(|text| text.parse().ok()) {
         return seed..seed + 1;
     }
-    let count = std::env::var("PORTSWEEP_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(400);
+    let count = std::env::var("PORTSWEEP_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
     0..count
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Settings {
     /// How long a right lasts after the request that was answered was sent.
     pub ttl: Duration,
-    /// How much longer the coordinator waits: at least the longest try's timeout, the drift of two clocks over `ttl` and one batch.
+    /// How much longer the coordinator waits at least: the drift of two clocks over `ttl`, one batch, and the longest try of a scan; more
+    /// while there is a scan whose tries are longer.
     pub margin: Duration,
     /// How often agents renew.
     pub renew_every: Duration,
@@ -20,6 +21,8 @@ pub struct Settings {
     /// How long a scan that says nothing else waits for who may probe what no present agent may, from its start, a start of the
     /// coordinator, or when the last such agent went.
     pub agent_wait: Duration,
+    /// In so many parts a shard is cut whose holder's right ended.
+    pub parts: usize,
     /// The most leases that an instance has open.
     pub leases_max: usize,
     /// Whether agents are told to go when all scans are finished: those of a scan from here.
@@ -36,6 +39,7 @@ impl Default for Settings {
             stop_within: Duration::from_millis(1_500),
             rest: Duration::from_millis(500),
             agent_wait: Duration::from_secs(60),
+            parts: 16,
             leases_max: 256,
             dismiss: false,
         }

@@ -86,6 +86,7 @@ impl Told {
                 let names: usize = waits_for.iter().map(|name| size_of_val(name) + name.len()).sum();
                 size_of::<Self>() + size_of::<ControlState>() + state.exclude.range_count() * 32 + names
             }
+            Self::Event(Event::Rests { agent, .. }) => size_of::<Self>() + agent.len(),
             Self::Event(Event::Created { .. } | Event::Finished { .. } | Event::Changed { .. }) => size_of::<Self>(),
             Self::Failure(line) => size_of::<Self>() + line.len(),
         }

@@ -86,7 +86,8 @@ pub(super) fn refused(error: FleetError) -> Problem {
 /// `GET /agents`
 pub async fn list(request: HttpRequest, serving: web::Data<Serving>) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
-    let agents = serving.fleet.agents().await.map_err(refused)?;
+    let mut agents = serving.fleet.agents().await.map_err(refused)?;
+    agents.iter_mut().for_each(|agent| agent.rests_until = serving.feed.borrow().rests_until(&agent.name));
     Ok(HttpResponse::Ok().json(Agents { agents }))
 }
 
@@ -97,7 +98,9 @@ pub async fn show(
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
-    Ok(HttpResponse::Ok().json(serving.fleet.agent(&name).await.map_err(refused)?))
+    let mut agent = serving.fleet.agent(&name).await.map_err(refused)?;
+    agent.rests_until = serving.feed.borrow().rests_until(&agent.name);
+    Ok(HttpResponse::Ok().json(agent))
 }
 
 /// `PATCH /agents/{name}`

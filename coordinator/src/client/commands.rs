@@ -219,6 +219,8 @@ struct Agent {
     vantage: String,
     standing: serde_json::Value,
     connected: bool,
+    #[serde(default)]
+    rests_until: Option<i64>,
     software: String,
     labels: BTreeMap<String, String>,
     allow: Vec<String>,
@@ -235,6 +237,7 @@ async fn agents(client: &Client) -> Result<(), CommandError> {
     for agent in agents {
         let standing = agent.standing.as_str().unwrap_or("unknown").to_owned();
         let state = match (&*standing, agent.connected) {
+            ("good", true) if agent.rests_until.is_some() => "resting".to_owned(),
             ("good", true) => "connected".to_owned(),
             ("good", false) => "away".to_owned(),
             _ => standing,

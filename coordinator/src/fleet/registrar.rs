@@ -56,6 +56,9 @@ pub struct AgentView {
     pub connected_at: Option<i64>,
     /// Whether it gets no work.
     pub drained: bool,
+    /// Until when it gets no work, as its rights ended again and again; `None` where it gets some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rests_until: Option<i64>,
     /// When it was last heard; `None` if it never connected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen_at: Option<i64>,
@@ -188,6 +191,7 @@ impl Registrar {
             connected: live.is_some(),
             connected_at: live.map(|live| live.since),
             drained: row.drained,
+            rests_until: None,
             seen_at: if live.is_some() { Some(now()) } else { row.seen_at },
             peer: row.peer.clone(),
             software: row.software.clone(),

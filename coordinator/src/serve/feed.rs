@@ -80,6 +80,8 @@ pub struct Feed {
     expected: BTreeMap<ScanId, Scan>,
     /// What became of changes that were asked for, newest last.
     answers: VecDeque<(u64, Result<u64, ChangeError>)>,
+    /// Agents that get no work, and until when.
+    rests: BTreeMap<String, Timestamp>,
     /// The process ends: streams end too.
     pub closing: bool,
     /// Why nothing goes on any more.
@@ -98,6 +100,7 @@ impl Feed {
             scans: scans.into_iter().map(|scan| (scan.key(), scan)).collect(),
             expected: BTreeMap::new(),
             answers: VecDeque::new(),
+            rests: BTreeMap::new(),
             closing: false,
             failure: None,
         }
@@ -118,6 +121,12 @@ impl Feed {
     #[must_use]
     pub fn answer(&self, ask: u64) -> Option<Result<u64, ChangeError>> {
         self.answers.iter().rev().find(|(asked, _)| *asked == ask).map(|(_, outcome)| *outcome)
+    }
+
+    /// Until when an agent gets no work, in seconds since 1970; `None` where it gets some.
+    #[must_use]
+    pub fn rests_until(&self, agent: &str) -> Option<i64> {
+        self.rests.get(agent).filter(|until| **until > wall()).map(|until| until.as_second())
     }
 
     /// The newest event.
@@ -173,6 +182,10 @@ impl Feed {
                 if self.answers.len() > ANSWERS_MAX {
                     self.answers.pop_front();
                 }
+            }
+            Event::Rests { agent, time } => {
+                self.rests.retain(|_, until| *until > wall());
+                self.rests.insert(agent.clone(), wall() + *time);
             }
             Event::Control { scan, state, waits_for } => self.changed(*scan, |shown| shown.holds(state, waits_for)),
             Event::Finished { scan, status } => self.changed(*scan, |shown| {

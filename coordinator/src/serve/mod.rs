@@ -40,8 +40,6 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// The longest try that a scan may ask for: the margin of rights is made for it.
-const TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// How long the agent of this process may take to report what it has when the process is told to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Which instance the agent of the last process was.
@@ -132,8 +130,8 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let Prepared { store, running, scans, agent, access, fleet, key } = prepared;
     let (store, answers) = thread::start(Box::new(store))?;
     let (told, events) = queue::bounded(coordinator::TOLD);
-    let settings = Settings::default().with_timeout(TIMEOUT_MAX);
-    settings.check(TIMEOUT_MAX)?;
+    let settings = Settings::default();
+    settings.check(Duration::ZERO)?;
     let machine = Machine::resume(settings, Clock::Monotonic.now(), &running, false);
     let coordinator = Coordinator::new(machine, Clock::Monotonic, store.clone(), answers, told).start();
     let access = access.start();

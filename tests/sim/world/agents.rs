@@ -22,7 +22,9 @@ impl World {
     pub(super) fn agent_timeout(&mut self, agent: usize) {
         self.agents[agent].armed = None;
         let now = self.local(agent);
-        if let Some(machine) = &mut self.agents[agent].machine {
+        if self.bug == Some(Bug::WakeUpLeftInThePast) && self.random.chance(1) {
+            // Not acted on.
+        } else if let Some(machine) = &mut self.agents[agent].machine {
             machine.handle_timeout(now);
         }
         self.drain_agent(agent);
@@ -112,9 +114,15 @@ impl World {
             let this = (agent, life, probe.id.epoch);
             self.broke(format!("O2: {} is in flight from {this:?} and from {other:?}", probe.target));
         }
+        if self.lethal == Some(probe.target) {
+            self.reached.killed_by_a_target += 1;
+            self.after(Duration::from_millis(1), Happening::CrashAgent(agent));
+        }
         let tries = self.sent.entry(probe.target).or_default();
         *tries += 1;
         let (outcome, rtt) = self.network.answer(probe.target, *tries);
+        let rtt = rtt.map(|rtt| rtt * self.agents[agent].slowness);
+        self.record_send(agent, probe.target);
         self.after(rtt.unwrap_or(probe.timeout), Happening::Landed(probe.target));
         self.after(
             rtt.unwrap_or(probe.timeout),
@@ -144,6 +152,10 @@ impl World {
         let now = self.local(agent);
         let instance = InstanceId::new(self.random.next());
         let allow = self.told_allow(agent);
+        let started = (self.since_start(), agent);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.started.push(started);
+        }
         let sim = &mut self.agents[agent];
         sim.life += 1;
         sim.instance = instance;
@@ -202,8 +214,16 @@ impl World {
         let old = self.agents[agent].instance;
         let held = self.store.leases(SCAN).unwrap_or_default().iter().any(|lease| lease.holder == Some(old));
         self.reached.two_live_instances += u64::from(held);
+        if self.agents[agent].stays_away {
+            return;
+        }
         let down = self.random.millis(10, 8_000);
         self.after(down, Happening::StartAgent(agent));
+        if self.bug == Some(Bug::NewInstanceFreesLeases)
+            && let Some(hello) = self.agents[agent].hello.clone()
+        {
+            self.after(down + Duration::from_millis(1), Happening::LetsGo(Box::new(hello)));
+        }
     }
 
     pub(super) fn freeze(&mut self, agent: usize, length: Duration) {

@@ -42,7 +42,7 @@ impl World {
                 Output::Store(id, request) => self.ask_disk(id, request),
                 Output::Send(session, message) => self.coordinator_sends(session, *message),
                 Output::Close(session) => self.close(session, true),
-                Output::Event(Event::Created { .. }) => {}
+                Output::Event(Event::Created { .. } | Event::Rests { .. }) => {}
                 Output::Event(Event::Committed { progress, .. }) => self.note(progress.settled()),
                 Output::Event(Event::Changed { ask, outcome, .. }) => self.answered_change(ask, outcome.ok()),
                 Output::Event(Event::Control { state, waits_for, .. }) => self.hears_control(&state, &waits_for),
@@ -166,6 +166,13 @@ impl World {
             Ok(_) if self.bug == Some(Bug::ControlBeforeDurable) && matches!(request, StoreRequest::SetControl(..)) => {
                 None
             }
+            Ok(StoreReply::Surveyed(known)) if self.bug == Some(Bug::PassSkipped) => {
+                let settled = |mut it: coordinator_core::passes::History| {
+                    (it.outcome, it.tries) = (Outcome::CLOSED, it.tries.max(1));
+                    it
+                };
+                Some(StoreReply::Surveyed(known.into_iter().map(settled).collect()))
+            }
             Ok(reply) => Some(reply),
             Err(error) => {
                 self.broke(format!("the store refused what the machine asked: {error}"));
@@ -230,6 +237,10 @@ impl World {
     }
 
     pub(super) fn start_coordinator(&mut self) {
+        let at = self.since_start();
+        if let Some(timeline) = &mut self.timeline {
+            timeline.coordinator_started.push(at);
+        }
         if self.store.scans().is_ok_and(|scans| scans.is_empty()) {
             // It crashed before the scan was durable: nobody was told of it, so the user submits it again.
             self.coordinator = Some(Coordinator::new(self.settings));
@@ -237,7 +248,8 @@ impl World {
         }
         match Resumed::load(&*self.store, SCAN) {
             Ok(resumed) => {
-                let no_wait = self.bug == Some(Bug::NoWaitAfterRestart);
+                let jumped = self.bug == Some(Bug::StoredDeadline) && self.random.chance(50);
+                let no_wait = self.bug == Some(Bug::NoWaitAfterRestart) || jumped;
                 self.coordinator = Some(Coordinator::resume(self.settings, self.now, &[resumed], no_wait));
             }
             Err(error) => self.broke(format!("what is stored cannot be read: {error}")),
@@ -246,7 +258,8 @@ impl World {
     }
 
     pub(super) fn record(&self) -> ScanRecord {
-        let options = ProbeOptions::new(900, self.window);
+        // Without a margin the coordinator does not reckon with the tries that are made.
+        let options = ProbeOptions::new(if self.bug == Some(Bug::NoMargin) { 1 } else { 900 }, self.window);
         let mut plan = PlanParts::from(&self.plan);
         if self.bug == Some(Bug::StagesForgotten) {
             plan.slots = Slots::new(true, plan.slots.ports().clone());

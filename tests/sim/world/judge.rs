@@ -5,7 +5,11 @@ use super::*;
 impl World {
     pub(super) fn judge(mut self) -> Result<Ran, String> {
         self.audit();
-        if self.finished != Some(ScanStatus::Done) {
+        let killer =
+            self.lethal.filter(|lethal| self.is_asked(*lethal) && !self.user.excluded.contains(lethal.address));
+        let whole = if killer.is_some() { ScanStatus::Partial } else { ScanStatus::Done };
+        // What was excluded in time kills nobody.
+        if self.finished != Some(whole) && !(self.lethal.is_some() && killer.is_none()) {
             self.broke(format!("O6: the scan ended as {:?}", self.finished));
         }
         let (mut judged, mut expected, mut not_probed) = (0, 0, 0);
@@ -44,6 +48,12 @@ impl World {
         }
     }
 
+    /// Whether a target is asked at all: in stages only where its host is up.
+    fn is_asked(&self, target: Target) -> bool {
+        let ping = Target { slot: Slot::Ping, ..target };
+        !self.plan.slots().discover() || self.network.expected(ping).is_sign_of_life()
+    }
+
     /// How many targets the host has. In stages, one that was found down has no other than its ping.
     pub(super) fn judge_host(&mut self, host: &coordinator_core::host::Host) -> u64 {
         let asked = self.plan.slots();
@@ -52,8 +62,9 @@ impl World {
         let slots: Vec<_> = ports.chain(asked.ping().then_some(Slot::Ping)).collect();
         if self.user.excluded.contains(host.address) {
             // When it was excluded is a matter of moments: what it shows may be the truth, or nothing.
-            let only_excluded =
-                host.counts().all(|(outcome, _)| outcome.cause().is_none_or(|cause| cause == Cause::Excluded));
+            let lethal = self.lethal.is_some_and(|lethal| lethal.address == host.address);
+            let may_be = |cause| cause == Cause::Excluded || (cause == Cause::AgentFailed && lethal);
+            let only_excluded = host.counts().all(|(outcome, _)| outcome.cause().is_none_or(may_be));
             if !only_excluded {
                 self.broke(format!("O4: {host:?} was excluded, and is not probed for another cause"));
             }
@@ -64,7 +75,10 @@ impl World {
         let mut open = Vec::new();
         for slot in slots {
             let target = Target { address: host.address, slot };
-            let outcome = self.network.expected(target);
+            let outcome = match self.lethal == Some(target) {
+                true => Outcome::not_probed(Cause::AgentFailed),
+                false => self.network.expected(target),
+            };
             self.silent += u64::from(outcome.is_silence());
             *expected.entry(outcome).or_default() += 1;
             if let (State::Open, Slot::Tcp(port)) = (outcome.state(), slot) {

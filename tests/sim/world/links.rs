@@ -40,6 +40,22 @@ impl World {
             self.after(Duration::ZERO, Happening::ToCoordinator { session, message: Some(acknowledge) });
         }
         self.reached.given_back += u64::from(matches!(message, CoordinatorMessage::GiveBack { .. }));
+        let message = match message {
+            CoordinatorMessage::Welcome(mut welcome) if self.bug == Some(Bug::RightCountedFromTheAnswer) => {
+                // The question and its answer take so long at most, while nothing is cut.
+                welcome.ttl_ms += 2 * self.faults.latency.1 as u32;
+                CoordinatorMessage::Welcome(welcome)
+            }
+            CoordinatorMessage::GiveBack { epoch } if self.bug == Some(Bug::GivenBackInOneStep) => {
+                self.give_back_at_once(session, epoch);
+                CoordinatorMessage::GiveBack { epoch }
+            }
+            CoordinatorMessage::Grant(mut grant) => {
+                grant.options.timeout_ms = 900;
+                CoordinatorMessage::Grant(grant)
+            }
+            message => message,
+        };
         let message = through_codec(&message);
         let Some(link) = self.links.get(&session) else {
             return;
@@ -99,9 +115,24 @@ impl World {
         }
     }
 
+    /// A deliberate bug: what is asked back counts as given back, whatever its holder does with it.
+    fn give_back_at_once(&mut self, session: SessionId, epoch: Epoch) {
+        let leases = self.store.leases(SCAN).unwrap_or_default();
+        let Some(lease) = leases.into_iter().find(|lease| lease.epoch == epoch) else { return };
+        let covered = protocol::covers::count(&lease.covers, lease.shard.lo, lease.shard.hi) as usize;
+        let chunk = protocol::chunk::encode(&vec![Outcome::not_probed(Cause::Interrupted); covered]);
+        let report = protocol::message::Report { epoch, chunk, findings: Vec::new(), checks: Default::default() };
+        let message = Some(AgentMessage::Report(report));
+        self.after(Duration::ZERO, Happening::ToCoordinator { session, message });
+    }
+
     /// A deliberate bug: what a lost connection's instance holds is taken for let go.
     fn lets_go_for_the_agent(&mut self, lost: SessionId) {
         let Some(hello) = self.links.get(&lost).and_then(|link| self.agents[link.agent].hello.clone()) else { return };
+        self.lets_go(hello);
+    }
+
+    pub(super) fn lets_go(&mut self, hello: protocol::message::Hello) {
         self.last_session += 1;
         let session = SessionId(self.last_session);
         let message = AgentMessage::Hello(protocol::message::Hello { holds: Vec::new(), ..hello });

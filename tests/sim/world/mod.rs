@@ -10,6 +10,7 @@
 //! - O7: nobody asks to be woken in the past.
 //! - O8: in stages, no port of a host that is down is probed.
 //! - O9: progress, read from the store, is the sum of the rows.
+//! - O13: a target is `agent-failed` if it kills who probes it, and no other is.
 //! - O10, O11: see `changes.rs`.
 //! - O12: an agent probes nothing that its allow-list does not hold.
 
@@ -18,8 +19,10 @@ mod changes;
 mod coordinator;
 mod judge;
 mod links;
+mod script;
 mod store;
 
+pub use script::{Step, Timeline, run_script};
 pub use store::Which;
 
 use crate::faults::{Bug, Faults, Random};
@@ -70,6 +73,7 @@ pub struct Reached {
     late_reports_of_returned_leases: u64,
     two_live_instances: u64,
     leases_let_go: u64,
+    killed_by_a_target: u64,
     pub killed_before_a_write: u64,
     pub killed_inside_a_write: u64,
     pub killed_before_the_answer: u64,
@@ -77,7 +81,7 @@ pub struct Reached {
 }
 
 impl Reached {
-    fn fields(&self) -> [(&'static str, u64); 19] {
+    fn fields(&self) -> [(&'static str, u64); 20] {
         [
             ("coordinator_crashes", self.coordinator_crashes),
             ("agent_crashes", self.agent_crashes),
@@ -95,6 +99,7 @@ impl Reached {
             ("late_reports_of_returned_leases", self.late_reports_of_returned_leases),
             ("two_live_instances", self.two_live_instances),
             ("leases_let_go", self.leases_let_go),
+            ("killed_by_a_target", self.killed_by_a_target),
             ("killed_before_a_write", self.killed_before_a_write),
             ("killed_inside_a_write", self.killed_inside_a_write),
             ("killed_before_the_answer", self.killed_before_the_answer),
@@ -122,6 +127,7 @@ impl Reached {
         self.late_reports_of_returned_leases += other.late_reports_of_returned_leases;
         self.two_live_instances += other.two_live_instances;
         self.leases_let_go += other.leases_let_go;
+        self.killed_by_a_target += other.killed_by_a_target;
         self.killed_before_a_write += other.killed_before_a_write;
         self.killed_inside_a_write += other.killed_inside_a_write;
         self.killed_before_the_answer += other.killed_before_the_answer;
@@ -207,6 +213,9 @@ enum Happening {
         life: u64,
         orders: Orders,
     },
+    /// A deliberate bug: what an instance holds is taken for let go.
+    LetsGo(Box<protocol::message::Hello>),
+    Scripted(Step),
     CrashCoordinator,
     StartCoordinator,
     CrashAgent(usize),
@@ -231,6 +240,10 @@ struct SimAgent {
     rate: f64,
     stopped_for: u64,
     armed: Armed,
+    /// Whether no further process of it starts.
+    stays_away: bool,
+    /// So many times as long its round trips take.
+    slowness: u32,
 }
 
 /// The one timer of a machine: for which moment it was wanted, and where it stands in the queue.
@@ -264,6 +277,9 @@ pub struct World {
     network: Network,
     window: u32,
     may_miss: bool,
+    /// It kills who probes it, from a moment on.
+    lethal: Option<Target>,
+    timeline: Option<Timeline>,
     sent: BTreeMap<Target, u32>,
     in_flight: BTreeMap<Target, (usize, u64, Epoch)>,
     announced: BTreeSet<Epoch>,
@@ -360,6 +376,7 @@ impl World {
         settings.check(Duration::from_millis(900)).map_err(|error| error.to_string())?;
         let settings = match bug {
             Some(Bug::NoMargin) => Settings { margin: Duration::ZERO, ..settings },
+            Some(Bug::NoCuttingOnDeaths) => Settings { parts: 1, ..settings },
             _ => settings,
         };
         let mut world = Self {
@@ -368,6 +385,8 @@ impl World {
             sequence: 0,
             network: scene.network,
             may_miss: scene.may_miss,
+            lethal: None,
+            timeline: None,
             window: scene.window,
             random,
             bug,
@@ -400,6 +419,11 @@ impl World {
 
     fn populate(&mut self) {
         let faults = self.faults.clone();
+        if faults.lethal {
+            let host = self.random.next() as u32 % self.plan.addresses().len().max(1) as u32;
+            let port = self.random.within(1, u64::from(self.plan.slots().ports().len().max(1))) as u16;
+            self.lethal = Some(Scene::target(host, port));
+        }
         self.coordinator_gets(Input::Submit(self.record()));
         for agent in 0..faults.agents + faults.late_joiners {
             let drift = self.random.within(0, 2 * faults.drift_ppm) as f64 - faults.drift_ppm as f64;
@@ -416,6 +440,8 @@ impl World {
                 rate: 1.0 + drift / 1e6,
                 stopped_for: 0,
                 armed: None,
+                stays_away: false,
+                slowness: 1,
             });
             let starts = if agent < faults.agents { Duration::ZERO } else { self.random.millis(1, 5_000) };
             self.after(starts, Happening::StartAgent(agent));
@@ -525,6 +551,8 @@ impl World {
             Happening::Gone { agent, life } if self.agents[agent].life == life => self.crash_agent(agent),
             Happening::Gone { .. } => {}
             Happening::Ordered { agent, life, orders } => self.ordered(agent, life, orders),
+            Happening::LetsGo(hello) => self.lets_go(*hello),
+            Happening::Scripted(step) => self.scripted(step),
             Happening::CrashCoordinator => self.crash_coordinator(),
             Happening::StartCoordinator => self.start_coordinator(),
             Happening::CrashAgent(agent) => self.crash_agent(agent),

@@ -132,8 +132,7 @@ impl Coordinator {
                 self.work = true;
             }
             // Who has no right may not probe, and gets none before it has heard this.
-            let may_probe =
-                |instance: &InstanceId| instances.get(instance).is_some_and(|known| known.right_ends_at.is_some());
+            let may_probe = |instance: &InstanceId| instances.get(instance).is_some_and(|known| known.right.is_some());
             let name = |instance: InstanceId| {
                 let facts = instances.get(&instance).and_then(|known| known.facts.as_ref());
                 facts.map_or_else(|| format!("instance {instance}"), |facts| facts.name.clone())

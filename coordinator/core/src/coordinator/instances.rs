@@ -14,6 +14,7 @@ use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, Hello, P
 use protocol::range_set::AddressSet;
 use protocol::time::Time;
 use protocol::version::SPOKEN;
+use std::time::Duration;
 
 pub(super) struct Session {
     /// Who said hello on it.
@@ -29,8 +30,8 @@ pub(super) struct Instance {
     /// What it may probe.
     pub(super) allow: AddressSet,
     pub(super) session: Option<SessionId>,
-    /// When its right is over for the coordinator. `None` while it was never given one.
-    pub(super) right_ends_at: Option<Time>,
+    /// When its right is over by its own account: the coordinator waits for the margin beyond. `None` while it was never given one.
+    pub(super) right: Option<Time>,
     /// How many targets it wants that it was not given.
     pub(super) wants: u64,
     pub(super) each: u32,
@@ -59,13 +60,15 @@ impl Coordinator {
             coordinator.go_on_with(now, id, scan, resumed.record.status);
             coordinator.work = true;
             for (lease, before) in &resumed.leases {
+                let (epoch, holder) = (lease.epoch, lease.holder);
                 let before = if before.iter().all(|history| *history == History::PENDING) { &[][..] } else { before };
-                let leased =
-                    Leased { shard: lease.shard, covers: lease.covers.as_slice().into(), before: before.into() };
-                coordinator.leases.insert(lease.epoch, Lease::new(now, id, leased, lease.holder));
-                if let Some(holder) = lease.holder {
-                    let right_ends_at = Some(if rights_ended { now } else { now + settings.ttl + settings.margin });
-                    let instance = Instance { right_ends_at, ..Instance::default() };
+                let (covers, ends) = (lease.covers.as_slice().into(), lease.ends);
+                let leased = Leased { shard: lease.shard, covers, before: before.into(), ends };
+                let to_be_cut = ends > 0 && lease.holder.is_none();
+                let lease = Lease { to_be_cut, ..Lease::new(now, id, leased, lease.holder) };
+                coordinator.leases.insert(epoch, lease);
+                if let Some(holder) = holder {
+                    let instance = Instance { right: Some(now + settings.ttl), ..Instance::default() };
                     coordinator.instances.insert(holder, instance);
                 }
             }
@@ -75,33 +78,55 @@ impl Coordinator {
                 scan.ledger.remember(instance);
             }
         }
-        coordinator.end_rights(now);
+        if rights_ended {
+            let all: Vec<_> = coordinator.instances.keys().copied().collect();
+            all.into_iter().for_each(|instance| coordinator.end_right(now, instance));
+        }
+        coordinator.give_up_targets();
         coordinator.advance(now);
         coordinator
     }
 
-    /// Ends every right whose time is up: closes the session, takes the leases back. It is never answered again.
+    /// How long the coordinator waits beyond a right: what was sent under it is in flight no longer than the longest try of a scan takes. It
+    /// follows the scans that there are, for those rights too that were given before one of them came.
+    pub(super) fn margin(&self) -> Duration {
+        let timeout = self.scans.values().map(|scan| scan.options.timeout_ms).max().unwrap_or(0);
+        self.settings.with_timeout(Duration::from_millis(timeout.into())).margin
+    }
+
+    /// Ends every right whose time is up.
     pub(super) fn end_rights(&mut self, now: Time) {
-        let ended: Vec<_> = self
-            .instances
-            .iter()
-            .filter(|(_, instance)| instance.right_ends_at.is_some_and(|at| at <= now))
-            .map(|(&id, _)| id)
-            .collect();
+        let margin = self.margin();
+        let is_over = |known: &Instance| known.right.is_some_and(|at| at + margin <= now);
+        let ended: Vec<_> = self.instances.iter().filter(|(_, known)| is_over(known)).map(|(&id, _)| id).collect();
         for id in ended {
-            self.counters.rights_ended += 1;
-            if let Some(session) = self.instances.get(&id).and_then(|instance| instance.session) {
-                self.close(now, session);
+            self.end_right(now, id);
+        }
+    }
+
+    /// Ends a right: closes the session, takes the leases back. It is never answered again.
+    fn end_right(&mut self, now: Time, id: InstanceId) {
+        self.counters.rights_ended += 1;
+        if let Some(session) = self.instances.get(&id).and_then(|instance| instance.session) {
+            self.close(now, session);
+        }
+        let held: Vec<_> =
+            self.leases.iter().filter(|(_, lease)| lease.holder == Some(id)).map(|(&epoch, _)| epoch).collect();
+        if !held.is_empty() {
+            self.failed(now, id);
+        }
+        self.instances.remove(&id);
+        for epoch in &held {
+            if let Some(lease) = self.leases.get_mut(epoch) {
+                lease.right_ended();
             }
-            self.instances.remove(&id);
-            let held: Vec<_> =
-                self.leases.iter().filter(|(_, lease)| lease.holder == Some(id)).map(|(&epoch, _)| epoch).collect();
-            self.release(held, true);
-            for scan in self.scans.values_mut() {
-                scan.disown(id);
-                self.retell |= scan.ledger.forget(id);
-                self.work = true;
-            }
+        }
+        self.release(held, true);
+        self.give_up_targets();
+        for scan in self.scans.values_mut() {
+            scan.disown(id);
+            self.retell |= scan.ledger.forget(id);
+            self.work = true;
         }
     }
 
@@ -202,7 +227,7 @@ impl Coordinator {
             self.refuse(now, id, "the numbers of claims and renewals rise");
             return false;
         };
-        known.right_ends_at = Some(now + self.settings.ttl + self.settings.margin);
+        known.right = Some(now + self.settings.ttl);
         self.send(id, CoordinatorMessage::Answered { number });
         true
     }
@@ -273,7 +298,7 @@ impl Coordinator {
             self.send(session, CoordinatorMessage::Grant(grant));
         }
         for epoch in nothing {
-            self.settle_out_of_scope(session, epoch);
+            self.settle_out_of_scope(epoch);
         }
     }
 
@@ -319,7 +344,7 @@ impl Coordinator {
                 scan.ledger.lost(instance);
             }
             self.retell = true;
-            if known.right_ends_at.is_none() && !holds {
+            if known.right.is_none() && !holds {
                 self.instances.remove(&instance);
                 for scan in self.scans.values_mut() {
                     scan.ledger.forget(instance);

@@ -4,6 +4,7 @@
 //! which they were asked. What it announces (a grant, a commit's reply, an event) it announces after the store's answer.
 
 mod change;
+mod ends;
 mod instances;
 mod ledger;
 mod open;
@@ -16,6 +17,7 @@ use crate::control::{Change, ChangeError, ControlState};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::store::{Committed, ScanRecord, ScanStatus, StoreReply, StoreRequest};
+use ends::Failures;
 use instances::{Instance, Session};
 use open::Leased;
 use protocol::id::{Epoch, InstanceId, ScanId};
@@ -115,6 +117,13 @@ pub enum Event {
         /// The names of the agents that may still do as before: until they acknowledge it, or their right has ended.
         waits_for: Vec<String>,
     },
+    /// An agent failed again and again, and gets no work for a while.
+    Rests {
+        /// Its name.
+        agent: String,
+        /// For how long from now.
+        time: std::time::Duration,
+    },
     /// The scan ended.
     Finished {
         /// The scan.
@@ -166,11 +175,13 @@ struct Lease {
     granted_at: Time,
     /// Whether its holder was asked to give it back.
     asked_back: bool,
+    /// Whether a right ended on it since it was cut.
+    to_be_cut: bool,
 }
 
 impl Lease {
     fn new(now: Time, scan: ScanId, leased: Leased, holder: Option<InstanceId>) -> Self {
-        Self { scan, leased, holder, granted_at: now, asked_back: false }
+        Self { scan, leased, holder, granted_at: now, asked_back: false, to_be_cut: false }
     }
 }
 
@@ -180,7 +191,8 @@ enum Pending {
     Lease { scan: ScanId, instance: InstanceId, session: SessionId, work: Vec<Leased> },
     BeginPass { scan: ScanId, cohort: u64, pass: u8 },
     Survey { scan: ScanId, cohort: u64, indices: Range<u32> },
-    Commit { scan: ScanId, epoch: Epoch, session: SessionId, outcomes: Vec<Outcome>, findings: Vec<Found> },
+    Split { scan: ScanId, work: Vec<Leased> },
+    Commit { scan: ScanId, epoch: Epoch, session: Option<SessionId>, outcomes: Vec<Outcome>, findings: Vec<Found> },
     CloseCohort { scan: ScanId, cohort: u64 },
     Create { scan: ScanId },
     Control { scan: ScanId, ask: u64, state: Box<ControlState> },
@@ -205,6 +217,8 @@ pub struct Coordinator {
     waited_until: Time,
     /// What agents may probe that went, from where, and when they did: it is kept for them for a while.
     departed: Vec<(Time, String, AddressSet)>,
+    /// How agents did lately that lost a right, by name.
+    failures: BTreeMap<String, Failures>,
     /// When a lease will be so far behind that it is asked back.
     ask_back_at: Option<Time>,
     /// The number of the last control message.
@@ -232,6 +246,7 @@ impl Coordinator {
             served: 0.0,
             waited_until: Time::ZERO,
             departed: Vec::new(),
+            failures: BTreeMap::new(),
             ask_back_at: None,
             last_control: 0,
             retell: false,
@@ -282,10 +297,12 @@ impl Coordinator {
     /// When [`handle_timeout`](Self::handle_timeout) is wanted.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        let rights = self.instances.values().filter_map(|instance| instance.right_ends_at);
+        let margin = self.margin();
+        let rights = self.instances.values().filter_map(|instance| Some(instance.right? + margin));
         let silences = self.sessions.values().map(|session| session.heard_at + self.settings.silent_after);
         let stops = self.scans.values().filter_map(Scan::wakes_at);
-        rights.chain(silences).chain(stops).chain(self.ask_back_at).chain(self.gives_up_at()).min()
+        let waits = self.gives_up_at().into_iter().chain(self.rests_until());
+        rights.chain(silences).chain(stops).chain(self.ask_back_at).chain(waits).min()
     }
 
     /// What was refused or came to nothing so far.
@@ -303,6 +320,7 @@ impl Coordinator {
             (Pending::Lease { scan, instance, session, work }, StoreReply::Leased(epochs)) => {
                 self.leased(now, scan, instance, session, work, &epochs);
             }
+            (Pending::Split { scan, work }, StoreReply::Leased(epochs)) => self.was_split(now, scan, work, &epochs),
             (Pending::BeginPass { scan, cohort, pass }, StoreReply::Done) => {
                 if let Some(scan) = self.scans.get_mut(&scan) {
                     scan.pass_began(cohort, pass);
@@ -341,6 +359,8 @@ impl Coordinator {
                 }
                 self.leases.retain(|_, lease| lease.scan != scan);
                 self.outputs.push_back(Output::Event(Event::Finished { scan, status }));
+                // Without it the margin may be shorter.
+                self.end_rights(now);
             }
             (Pending::Create { scan }, StoreReply::Done) => {
                 self.created(scan);
@@ -354,7 +374,7 @@ impl Coordinator {
 
     fn committed(
         &mut self,
-        session: SessionId,
+        session: Option<SessionId>,
         scan: ScanId,
         epoch: Epoch,
         committed: Committed,
@@ -364,6 +384,7 @@ impl Coordinator {
         use protocol::message::CommitReply;
         let reply = match committed {
             Committed::Applied => {
+                self.succeeded(session);
                 if let (Some(lease), Some(running)) = (self.leases.remove(&epoch), self.scans.get_mut(&scan)) {
                     let signs = running.settled(&lease.leased, &outcomes);
                     self.work |= self.full;
@@ -381,12 +402,15 @@ impl Coordinator {
                 CommitReply::Gone
             }
         };
-        self.send(session, CoordinatorMessage::Committed { epoch, reply });
+        if let Some(session) = session {
+            self.send(session, CoordinatorMessage::Committed { epoch, reply });
+        }
     }
 
     /// Whatever the last input made possible: grants, closed cohorts, ended scans.
     fn advance(&mut self, now: Time) {
         self.go_on(now);
+        self.end_rests(now);
         self.give_up_waiting(now);
         if std::mem::take(&mut self.retell) {
             self.retell();
@@ -459,6 +483,7 @@ impl Pending {
     fn concerns(&self, id: ScanId) -> bool {
         match self {
             Self::Lease { scan, .. }
+            | Self::Split { scan, .. }
             | Self::BeginPass { scan, .. }
             | Self::Survey { scan, .. }
             | Self::Commit { scan, .. }

@@ -32,6 +32,8 @@ pub(super) struct Leased {
     pub(super) covers: Arc<[u8]>,
     /// By covered target; empty where nothing was known of any.
     pub(super) before: Arc<[History]>,
+    /// How many rights ended on it.
+    pub(super) ends: u8,
 }
 
 impl Leased {
@@ -46,6 +48,30 @@ impl Leased {
         covers::indices(&self.covers, self.shard.lo, self.shard.hi)
             .enumerate()
             .map(move |(at, index)| (index, before(at)))
+    }
+
+    /// What it covers in so many parts at most, none of which covers much more than another.
+    pub(super) fn parts(&self, most: usize) -> Vec<Self> {
+        let targets: Vec<(u32, History)> = self.targets().collect();
+        let Shard { lo, hi, .. } = self.shard;
+        let all = self.covers.is_empty();
+        let parts = targets.chunks(targets.len().div_ceil(most).max(1)).map(|part| {
+            let (lo, hi) = match part {
+                [(first, _), .., (last, _)] => (*first, last + 1),
+                [(only, _)] => (*only, only + 1),
+                [] => (lo, hi),
+            };
+            let covers = match all {
+                true => Vec::new(),
+                false => covers::bitmap(lo, hi, |index| part.binary_search_by_key(&index, |(at, _)| *at).is_ok()),
+            };
+            let before = match self.before.is_empty() {
+                true => Arc::default(),
+                false => part.iter().map(|(_, history)| *history).collect(),
+            };
+            Self { shard: Shard { lo, hi, ..self.shard }, covers: covers.into(), before, ends: self.ends }
+        });
+        parts.collect()
     }
 }
 
@@ -177,7 +203,7 @@ impl Open {
             *frontier = shard.hi;
         }
         self.leased += 1;
-        Leased { shard, covers: Arc::default(), before: Arc::default() }
+        Leased { shard, covers: Arc::default(), before: Arc::default(), ends: 0 }
     }
 
     /// Takes the first of the prepared pieces.
@@ -186,6 +212,11 @@ impl Open {
         let piece = prepared.pop_front()?;
         self.leased += 1;
         Some(piece)
+    }
+
+    /// What was one lease of it is now so many.
+    pub(super) fn split(&mut self, parts: usize) {
+        self.leased += parts.saturating_sub(1);
     }
 
     /// A lease of it was settled.
@@ -332,7 +363,8 @@ impl Open {
                 covers::bitmap(lo, hi, |index| piece.binary_search_by_key(&index, |(index, _)| *index).is_ok());
             let before = piece.iter().map(|(_, history)| *history).collect();
             *anything = true;
-            prepared.push_back(Leased { shard: Shard { cohort: number, pass, lo, hi }, covers: covers.into(), before });
+            let shard = Shard { cohort: number, pass, lo, hi };
+            prepared.push_back(Leased { shard, covers: covers.into(), before, ends: 0 });
         }
     }
 }

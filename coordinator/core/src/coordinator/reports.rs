@@ -59,16 +59,16 @@ impl Coordinator {
         let commit = Commit { scan: lease.scan, epoch, chunk, findings: stored };
         self.ask_store(
             StoreRequest::Commit(commit),
-            Pending::Commit { scan: lease.scan, epoch, session, outcomes, findings },
+            Pending::Commit { scan: lease.scan, epoch, session: Some(session), outcomes, findings },
         );
     }
 
     /// Settles a lease of which its holder may probe nothing: it is told of none of it.
-    pub(super) fn settle_out_of_scope(&mut self, session: SessionId, epoch: Epoch) {
+    pub(super) fn settle_out_of_scope(&mut self, epoch: Epoch) {
         let Some(lease) = self.leases.get(&epoch) else { return };
         let (scan, outcomes) = (lease.scan, Allowed::None.complete(&lease.leased, Vec::new()));
         let commit = Commit { scan, epoch, chunk: chunk::encode(&outcomes), findings: Vec::new() };
-        let pending = Pending::Commit { scan, epoch, session, outcomes, findings: Vec::new() };
+        let pending = Pending::Commit { scan, epoch, session: None, outcomes, findings: Vec::new() };
         self.ask_store(StoreRequest::Commit(commit), pending);
     }
 }

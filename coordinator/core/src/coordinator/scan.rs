@@ -287,6 +287,13 @@ impl Scan {
         signs
     }
 
+    /// What was one lease of a cohort is now so many.
+    pub(super) fn split(&mut self, cohort: u64, parts: usize) {
+        if let Some(open) = self.open.get_mut(&cohort) {
+            open.split(parts);
+        }
+    }
+
     /// An agent works on nothing of it any more.
     pub(super) fn disown(&mut self, instance: InstanceId) {
         for open in self.open.values_mut().filter(|open| open.owner == Some(instance)) {

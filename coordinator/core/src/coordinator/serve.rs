@@ -7,7 +7,7 @@ use super::reach::{Everybody, Reach};
 use super::scan::{Scan, Work};
 use super::{Coordinator, Lease, Output, Pending};
 use crate::store::{Cut, LeaseOrder, StoreRequest};
-use protocol::id::{Epoch, InstanceId, ScanId};
+use protocol::id::{InstanceId, ScanId};
 use protocol::message::CoordinatorMessage;
 use protocol::range_set::AddressSet;
 use protocol::time::Time;
@@ -38,7 +38,8 @@ impl Coordinator {
         let mut claimants: Vec<_> = self
             .instances
             .iter()
-            .filter(|(_, known)| known.session.is_some() && known.facts.is_some() && known.wants > 0)
+            .filter(|(_, known)| known.session.is_some() && known.wants > 0)
+            .filter(|(_, known)| known.facts.as_ref().is_some_and(|facts| !self.rests(&facts.name)))
             .map(|(&id, _)| (self.open_leases(id), id))
             .collect();
         claimants.sort_unstable();
@@ -118,7 +119,8 @@ impl Coordinator {
         let mut given: BTreeMap<ScanId, Vec<(Cut, Leased)>> = BTreeMap::new();
         let mut nothing: BTreeSet<ScanId> = BTreeSet::new();
         let alone = self.scans.len() == 1;
-        while left > 0 && room > 0 {
+        let mut draining = self.is_alone(instance);
+        while !draining && left > 0 && room > 0 {
             let next = self
                 .scans
                 .iter()
@@ -135,10 +137,21 @@ impl Coordinator {
             }
             let reach = all.get(&scan).map(|all| Reach { claimant: &allow, from: &agent.vantage, all });
             let work = match &reach {
-                Some(reach) if targets > 0 => self.cut(scan, instance, targets, each, pieces, reach),
+                Some(reach) if targets > 0 => {
+                    let suspect = given.values().flatten().any(|(_, leased)| leased.is_suspect());
+                    self.cut((scan, instance), targets, each, pieces, reach, suspect)
+                }
                 _ => Vec::new(),
             };
             if work.is_empty() {
+                if let Some(lonely) = reach.as_ref().and_then(|reach| self.lonely_for(scan, instance, reach)) {
+                    // It waits until the agent has nothing else, which is as long as nothing else is given to it.
+                    draining = true;
+                    if open == 0 && given.is_empty() {
+                        given.entry(scan).or_default().extend(self.take_lonely(lonely));
+                    }
+                    break;
+                }
                 nothing.insert(scan);
                 continue;
             }
@@ -155,10 +168,10 @@ impl Coordinator {
             let order = LeaseOrder { scan, holder: instance, agent: agent.clone(), cuts };
             self.ask_store(StoreRequest::Lease(order), Pending::Lease { scan, instance, session, work });
         }
-        self.full |= left > 0 && room == 0;
+        self.full |= left > 0 && (room == 0 || draining);
         if let Some(known) = self.instances.get_mut(&instance) {
             known.wants = left;
-            known.idle_since = (left > 0 && room > 0).then(|| known.idle_since.unwrap_or(now));
+            known.idle_since = (left > 0 && room > 0 && !draining).then(|| known.idle_since.unwrap_or(now));
         }
     }
 
@@ -184,30 +197,18 @@ impl Coordinator {
 
     fn cut(
         &mut self,
-        scan: ScanId,
-        instance: InstanceId,
+        (scan, instance): (ScanId, InstanceId),
         targets: u64,
         each: u32,
         room: usize,
         reach: &Reach<'_>,
+        has_suspect: bool,
     ) -> Vec<(Cut, Leased)> {
-        // A returned lease whose late report waits for the store is about to be settled: it is not leased again.
-        let reported = |epoch: Epoch| {
-            self.pending
-                .values()
-                .any(|pending| matches!(pending, Pending::Commit { epoch: pending, .. } if *pending == epoch))
-        };
-        let Some(running) = self.scans.get_mut(&scan).filter(|running| running.ledger.has_share(instance)) else {
-            return Vec::new();
-        };
+        let known = self.scans.get(&scan).filter(|running| running.ledger.has_share(instance) && running.goes_on());
+        let Some(running) = known else { return Vec::new() };
         let whole = running.plan.vantages().is_empty() && running.addresses.is_subset(reach.claimant);
-        let returned: Vec<_> = self
-            .leases
-            .iter()
-            .filter(|(epoch, lease)| lease.scan == scan && lease.holder.is_none() && !reported(**epoch))
-            .filter(|(_, lease)| whole || running.may_take(&lease.leased, reach))
-            .map(|(&epoch, lease)| (epoch, lease.leased.shard, lease.leased.covered()))
-            .collect();
+        let returned = self.returned_for(scan, instance, (!whole).then_some(reach), has_suspect);
+        let Some(running) = self.scans.get_mut(&scan) else { return Vec::new() };
         let work = running.cut(instance, targets, each, room, returned, (!whole).then_some(reach));
         work.into_iter()
             .filter_map(|Work { cut, leased }| match (&cut, leased) {

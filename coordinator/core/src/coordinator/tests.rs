@@ -14,6 +14,7 @@ use protocol::version::{SPOKEN, VersionRange};
 use std::time::Duration;
 
 mod control;
+mod deaths;
 mod ends;
 mod fleet;
 mod found;
@@ -192,6 +193,34 @@ fn what_cannot_be_granted_at_once_is_granted_when_it_comes_back() {
     assert_eq!(world.reply_to(grants[2].epoch), Some(CommitReply::Gone), "bad input 54: an epoch that is dead");
 }
 
+/// A dead agent is waited for no longer than tries of the scans that there are take, and as long as they do: also under a right that was
+/// given before the scan with long tries came.
+#[test]
+fn the_margin_follows_the_longest_try_of_the_scans_that_there_are() {
+    let settings = Settings::default();
+    assert!(settings.margin <= Duration::from_secs(5), "going on elsewhere within ttl and five seconds");
+    let mut world = World::new();
+    world.connects(1, 1, vec![]);
+    assert!(!world.claims(1, 1, 4).is_empty());
+    let plan = Plan::try_from(world.store.scans().unwrap()[0].plan.clone()).unwrap();
+    let (id, options) = (ScanId::from_bytes([9; 16]), ProbeOptions::new(10_000, 64));
+    let long = ScanRecord { id, options, ..World::record(&plan) };
+    world.input(Input::Submit(long));
+    world.passes(settings.ttl + Duration::from_millis(10_499));
+    assert_eq!(world.machine.counters().rights_ended, 0);
+    world.passes(Duration::from_millis(1));
+    assert_eq!(world.machine.counters().rights_ended, 1);
+
+    world.connects(2, 2, vec![]);
+    assert!(!world.claims(2, 1, 4).is_empty());
+    world.input(Input::Change { ask: 1, scan: id, change: Change::Cancel });
+    world.passes(settings.stop_within);
+    let ended = |event: &Event| matches!(event, Event::Finished { scan, .. } if *scan == id);
+    assert!(world.events.iter().any(ended));
+    world.passes(settings.ttl + settings.margin - settings.stop_within);
+    assert_eq!(world.machine.counters().rights_ended, 2, "what is over is reckoned with no longer");
+}
+
 #[test]
 fn a_right_that_ended_is_not_answered_and_its_shards_go_to_others() {
     let mut world = World::new();
@@ -203,7 +232,7 @@ fn a_right_that_ended_is_not_answered_and_its_shards_go_to_others() {
     assert_eq!(world.claims(2, 1, 100), [], "ttl is over, the margin is not");
     let before = world.sent.len();
     world.passes(settings.margin);
-    assert_eq!(world.grants_since(before).len(), 3);
+    assert_eq!(world.grants_since(before).iter().map(Grant::covered).sum::<u32>(), 10);
     let before = world.sent.len();
     world.says(1, AgentMessage::Renew { number: 2 });
     assert_eq!(world.sent.len(), before, "bad input 66: a right that ended is never answered");

@@ -1,7 +1,8 @@
 //! What every store must do, as one suite that each implementation runs.
 
 use super::{
-    AgentFacts, CohortRecord, Commit, Committed, Cut, LeaseOrder, ScanRecord, ScanStatus, Shard, Store, StoreError,
+    AgentFacts, CohortRecord, Commit, Committed, Cut, LeaseOrder, Part, ScanRecord, ScanStatus, Shard, Store,
+    StoreError,
 };
 use crate::control::{Change, ControlState};
 use protocol::chunk;
@@ -23,6 +24,7 @@ pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
     leases_are_made_all_or_none_and_epochs_rise(&mut *make());
     a_report_counts_once_while_its_epoch_is_live(&mut *make());
     a_returned_shard_keeps_its_epoch_until_it_is_leased_again(&mut *make());
+    a_returned_shard_is_cut_in_parts(&mut *make());
     a_cohort_closes_when_it_is_through(&mut *make());
     a_later_pass_covers_what_it_says(&mut *make());
     ports_in_stages_are_leased_once_their_host_is_up(&mut *make());
@@ -186,6 +188,31 @@ fn a_returned_shard_keeps_its_epoch_until_it_is_leased_again(store: &mut dyn Sto
         store.chunks(SCAN, cohort, 0..10).expect("chunks").iter().map(|chunk| chunk.agent).collect::<Vec<_>>(),
         [0, 1]
     );
+    store.audit(SCAN).expect("the invariants hold");
+}
+
+fn a_returned_shard_is_cut_in_parts(store: &mut dyn Store) {
+    store.create_scan(&example()).expect("a new scan");
+    let cohort = cohort_at(0);
+    let epoch = store.lease(&order(vec![frontier(shard(cohort, 0, 4))])).expect("a lease")[0];
+    let part = |lo, hi, ends| Part { shard: shard(cohort, lo, hi), covers: Vec::new(), ends };
+    let parts = [part(0, 2, 1), part(2, 3, 2), part(3, 4, 2)];
+    assert!(store.split(SCAN, epoch, &parts).is_err(), "it has a holder");
+    store.release(SCAN, &[epoch], true).expect("a release");
+    assert!(store.split(SCAN, epoch, &[part(0, 5, 1)]).is_err(), "it lies beyond");
+    let epochs = store.split(SCAN, epoch, &parts).expect("parts");
+    assert!(epochs.iter().all(|part| *part > epoch) && epochs.is_sorted());
+    assert!(store.split(SCAN, epoch, &parts).is_err(), "it is no more");
+    let leases = store.leases(SCAN).expect("leases");
+    assert!(leases.iter().all(|lease| lease.holder.is_none()));
+    assert_eq!(leases.iter().map(|lease| (lease.shard.lo, lease.ends)).collect::<Vec<_>>(), [(0, 1), (2, 2), (3, 2)]);
+    assert_eq!(store.commit(&commit(epoch, &[Outcome::OPEN; 4])).expect("too late"), Committed::Fenced);
+    assert_eq!(store.commit(&commit(epochs[1], &[Outcome::CLOSED])).expect("of one"), Committed::Applied);
+    let again = store.lease(&order(vec![Cut::Returned(epochs[2]), Cut::Returned(epochs[0])])).expect("leased again");
+    assert_eq!(store.leases(SCAN).expect("leases").iter().map(|lease| lease.ends).collect::<Vec<_>>(), [2, 1]);
+    store.audit(SCAN).expect("the invariants hold");
+    store.commit(&commit(again[0], &[Outcome::CLOSED])).expect("a commit");
+    store.commit(&commit(again[1], &[Outcome::CLOSED; 2])).expect("a commit");
     store.audit(SCAN).expect("the invariants hold");
 }
 

@@ -1,8 +1,8 @@
 //! The store in memory: the reference model. It keeps nothing after the process, and refuses what would not fit.
 
 use super::{
-    AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, Cut, LeaseOrder, LeaseRecord, ScanRecord, ScanStatus,
-    Shard, Store, StoreError,
+    AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, Cut, LeaseOrder, LeaseRecord, Part, ScanRecord,
+    ScanStatus, Shard, Store, StoreError,
 };
 use crate::control::ControlState;
 use protocol::id::{Epoch, ScanId};
@@ -199,6 +199,24 @@ impl Store for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    fn split(&mut self, scan: ScanId, epoch: Epoch, parts: &[Part]) -> Result<Vec<Epoch>, StoreError> {
+        let first = self.last_epoch + 1;
+        let stored = self.stored_mut(scan)?;
+        let whole = stored.leases.get(&epoch).filter(|lease| lease.holder.is_none());
+        let whole = whole.filter(|lease| parts.iter().all(|part| lease.shard.has(&part.shard)));
+        let Some(agent) = whole.map(|lease| lease.agent) else { return Err(StoreError::Apart(epoch)) };
+        stored.leases.remove(&epoch);
+        let mut epochs = Vec::with_capacity(parts.len());
+        for (part, number) in parts.iter().zip(first..) {
+            let Part { shard, covers, ends } = part.clone();
+            let epoch = Epoch::new(number);
+            stored.leases.insert(epoch, LeaseRecord { epoch, shard, covers, holder: None, agent, ends });
+            epochs.push(epoch);
+        }
+        self.last_epoch += parts.len() as u64;
+        Ok(epochs)
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Committed, StoreError> {

@@ -134,6 +134,13 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// Whether another lies in it, in the same pass.
+    #[must_use]
+    pub const fn has(&self, other: &Self) -> bool {
+        let same = self.cohort == other.cohort && self.pass == other.pass;
+        same && self.lo <= other.lo && other.lo < other.hi && other.hi <= self.hi
+    }
+
     /// How many indices it has.
     #[must_use]
     pub const fn len(&self) -> u32 {
@@ -178,6 +185,17 @@ pub enum Cut {
     },
     /// What a returned lease covers: its row goes, and with it its epoch.
     Returned(Epoch),
+}
+
+/// A part of what a returned lease covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where its targets lie.
+    pub shard: Shard,
+    /// Which of them; empty for all.
+    pub covers: Vec<u8>,
+    /// How many rights ended on it.
+    pub ends: u8,
 }
 
 /// Who probes: what the result says of an agent.
@@ -259,6 +277,9 @@ pub enum StoreError {
     /// What was to be leased is not what the store has: the machine and its store disagree.
     #[error("the shard to be leased is not at the store's frontier: {0:?}")]
     Conflict(Cut),
+    /// What was to be cut in parts is not what the store has: the machine and its store disagree.
+    #[error("lease {0} is not one that these parts can be cut from")]
+    Apart(Epoch),
     /// The store's medium failed.
     #[error("the store failed to {action}")]
     Medium {
@@ -348,6 +369,13 @@ pub trait Store: Send {
     /// [`StoreError::UnknownScan`].
     fn release(&mut self, scan: ScanId, epochs: &[Epoch], ended: bool) -> Result<(), StoreError>;
 
+    /// Puts parts in the place of a returned lease: its row goes, and with it its epoch; each part is a returned lease with a new one. Together
+    /// they cover what it covered. Returns their epochs, in the order of the parts.
+    ///
+    /// # Errors
+    /// [`StoreError::Apart`] if the lease has a holder or is no more, or a part does not lie in it.
+    fn split(&mut self, scan: ScanId, epoch: Epoch, parts: &[Part]) -> Result<Vec<Epoch>, StoreError>;
+
     /// Takes a report if its epoch is live.
     ///
     /// # Errors
@@ -427,6 +455,15 @@ pub enum StoreRequest {
         /// Whether the holder's right ended.
         ended: bool,
     },
+    /// [`Store::split`]
+    Split {
+        /// The scan.
+        scan: ScanId,
+        /// The returned lease.
+        epoch: Epoch,
+        /// Its parts.
+        parts: Vec<Part>,
+    },
     /// [`Store::commit`]
     Commit(Commit),
     /// [`Store::begin_pass`]
@@ -469,6 +506,7 @@ impl StoreRequest {
             Self::SetControl(scan, control) => store.set_control(*scan, control).map(|()| StoreReply::Done),
             Self::Lease(order) => store.lease(order).map(StoreReply::Leased),
             Self::Release { scan, epochs, ended } => store.release(*scan, epochs, *ended).map(|()| StoreReply::Done),
+            Self::Split { scan, epoch, parts } => store.split(*scan, *epoch, parts).map(StoreReply::Leased),
             Self::Commit(commit) => store.commit(commit).map(StoreReply::Committed),
             Self::BeginPass(scan, cohort, pass) => store.begin_pass(*scan, *cohort, *pass).map(|()| StoreReply::Done),
             Self::Survey { scan, cohort, indices } => {

@@ -116,7 +116,9 @@ impl World {
                     assert_eq!(status, ScanStatus::Done);
                     break;
                 }
-                Told::Event(Event::Created { .. } | Event::Changed { .. } | Event::Control { .. }) => {}
+                Told::Event(
+                    Event::Created { .. } | Event::Changed { .. } | Event::Control { .. } | Event::Rests { .. },
+                ) => {}
                 Told::Failure(line) => panic!("{line}"),
             }
         }

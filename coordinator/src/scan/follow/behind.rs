@@ -103,7 +103,9 @@ impl Behind for Here {
                 tokio::select! {
                     told = self.events.next() => match told.context("the coordinator died")? {
                         // Nobody changes what holds for a scan from here.
-                        Told::Event(Event::Created { .. } | Event::Changed { .. } | Event::Control { .. }) => {}
+                        Told::Event(
+                            Event::Created { .. } | Event::Changed { .. } | Event::Control { .. } | Event::Rests { .. },
+                        ) => {}
                         Told::Event(Event::Committed { findings, signs, progress, .. }) => {
                             let counts = Self::counts(&self.account, &progress);
                             return Ok(News::Committed { findings, signs, counts });

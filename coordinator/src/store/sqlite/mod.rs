@@ -15,8 +15,8 @@ pub use open::OpenError;
 use code::{StoredRecord, signed, unsigned};
 use coordinator_core::control::ControlState;
 use coordinator_core::store::{
-    AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, LeaseOrder, LeaseRecord, ScanRecord, ScanStatus, Shard,
-    Store, StoreError,
+    AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, LeaseOrder, LeaseRecord, Part, ScanRecord, ScanStatus,
+    Shard, Store, StoreError,
 };
 use failure::Failure;
 use protocol::id::{Epoch, InstanceId, ScanId};
@@ -297,6 +297,41 @@ impl Store for SqliteStore {
                 update.execute(params![ended, signed(epoch.get()), known.key])?;
             }
             Ok(())
+        })
+    }
+
+    fn split(&mut self, scan: ScanId, epoch: Epoch, parts: &[Part]) -> Result<Vec<Epoch>, StoreError> {
+        let known = self.known(scan)?;
+        self.write("cut a lease in parts", |connection| {
+            let apart = || StoreError::Apart(epoch);
+            let mut delete = connection.prepare_cached(
+                "DELETE FROM lease WHERE epoch = ? AND scan = ? AND holder IS NULL
+                 RETURNING cohort, pass, lo, hi, agent",
+            )?;
+            let taken = delete
+                .query_map(params![signed(epoch.get()), known.key], |row| {
+                    Ok((read_shard(row, 0)?, row.get::<_, u32>(4)?))
+                })?
+                .collect::<Result<Vec<_>, _>>()?;
+            let [(whole, agent)] = taken.as_slice() else { return Err(apart().into()) };
+            if !parts.iter().all(|part| whole.has(&part.shard)) {
+                return Err(apart().into());
+            }
+            let count = parts.len() as i64;
+            let last: i64 = connection
+                .prepare_cached("UPDATE epochs SET last = last + ? RETURNING last")?
+                .query_row([count], |row| row.get(0))?;
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO lease (epoch, scan, cohort, pass, lo, hi, covers, holder, agent, ends)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)",
+            )?;
+            let mut epochs = Vec::with_capacity(parts.len());
+            for (Part { shard, covers, ends }, epoch) in parts.iter().zip(last - count + 1..) {
+                let Shard { cohort, pass, lo, hi } = *shard;
+                insert.execute(params![epoch, known.key, signed(cohort), pass, lo, hi, covers, agent, ends])?;
+                epochs.push(Epoch::new(unsigned(epoch)));
+            }
+            Ok(epochs)
         })
     }
 
