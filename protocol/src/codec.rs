@@ -1,10 +1,13 @@
 //! MessagePack for one message in one frame, and back. The only place that calls rmp-serde for messages.
 //!
 //! A frame's body is at most [`FRAME_BYTES_MAX`] bytes; its 4-byte length in front is the transport's. Decoding is strict: trailing
-//! bytes are an error, nesting is bounded, and no list allocates more than was read.
+//! bytes are an error, nesting is bounded, no list allocates more than was read, and a byte string is never a struct or a list.
+
+mod strict;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use strict::Strict;
 
 /// The longest body of a frame: 1 MiB.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -61,12 +64,14 @@ pub fn decode<M: DeserializeOwned>(body: &[u8]) -> Result<M, DecodeError> {
     let mut rest = body;
     let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
     deserializer.set_max_depth(DEPTH_MAX);
-    let message = M::deserialize(&mut deserializer).map_err(DecodeError::Decode)?;
+    let message = M::deserialize(Strict(&mut deserializer)).map_err(DecodeError::Decode)?;
     if !rest.is_empty() {
         return Err(DecodeError::Trailing(rest.len()));
     }
     Ok(message)
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

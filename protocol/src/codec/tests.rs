@@ -140,10 +140,19 @@ fn decodes(bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn bad_input_42_43_what_follows_a_message_is_an_error() {
+fn bad_input_42_what_follows_a_message_is_an_error() {
     for (name, bytes) in frames() {
-        for surplus in [&[0xc0][..], &bytes] {
+        for surplus in [&[0xc0][..], &[0], &[0; 64]] {
             assert!(!decodes(&[&bytes, surplus].concat()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn bad_input_43_two_messages_in_a_frame_are_none() {
+    for (first, one) in frames() {
+        for (second, other) in frames() {
+            assert!(!decodes(&[&one[..], &other].concat()), "{first}, {second}");
         }
     }
 }
@@ -171,27 +180,82 @@ fn bad_input_45_a_flipped_bit_never_does_harm() {
     }
 }
 
-#[test]
-fn bad_input_23_to_32_hostile_lengths_and_depths_are_refused() {
-    let nested: Vec<u8> = [0x91].repeat(10_000);
-    let recursive: Vec<u8> = [0x81, 0xa1, 0x41].repeat(21_846);
-    let announced: Vec<Vec<u8>> =
-        [0xdd, 0xdf, 0xdb, 0xc6].into_iter().map(|tag| vec![tag, 0xff, 0xff, 0xff, 0xff]).collect();
-    let arrays: Vec<u8> = [0xdd, 0xff, 0xff, 0xff, 0xff].repeat(16);
-    for bytes in announced.iter().chain([&nested, &recursive, &arrays, &vec![0x80; FRAME_BYTES_MAX], &vec![0xc1]]) {
-        assert!(!decodes(bytes));
+/// Neither as a whole frame, nor in the place of a message's content or of a list in it.
+fn assert_refused_everywhere(hostile: &[u8]) {
+    assert!(!decodes(hostile));
+    for kind in ["Hello", "Claim", "Report", "Welcome", "Grant", "Control"] {
+        let head = [&[0x81, 0xa0 | kind.len() as u8][..], kind.as_bytes()].concat();
+        assert!(!decodes(&[&head, hostile].concat()), "{kind}");
     }
-    assert!(matches!(decode::<AgentMessage>(&vec![0; FRAME_BYTES_MAX + 1]), Err(DecodeError::TooLong(_))));
+    for (kind, list) in [("Hello", "holds"), ("Hello", "kinds"), ("Report", "findings"), ("Welcome", "controls")] {
+        let head = [&[0x81, 0xa0 | kind.len() as u8][..], kind.as_bytes(), &[0x81, 0xa0 | list.len() as u8]].concat();
+        assert!(!decodes(&[&head, list.as_bytes(), hostile].concat()), "{kind}.{list}");
+    }
 }
 
 #[test]
-fn bad_input_58_59_62_grants_that_make_no_sense_are_not_sound() {
+fn bad_input_23_arrays_within_arrays() {
+    assert_refused_everywhere(&[0x91].repeat(10_000));
+}
+
+#[test]
+fn bad_input_24_maps_within_maps() {
+    assert_refused_everywhere(&[0x81, 0xa1, 0x41].repeat(21_846));
+}
+
+#[test]
+fn bad_input_25_an_array_that_says_it_is_the_longest() {
+    assert_refused_everywhere(&[0xdd, 0xff, 0xff, 0xff, 0xff]);
+}
+
+#[test]
+fn bad_input_26_a_map_that_says_it_is_the_longest() {
+    assert_refused_everywhere(&[0xdf, 0xff, 0xff, 0xff, 0xff]);
+}
+
+#[test]
+fn bad_input_27_a_text_that_says_it_is_the_longest() {
+    assert_refused_everywhere(&[0xdb, 0xff, 0xff, 0xff, 0xff]);
+}
+
+#[test]
+fn bad_input_28_bytes_that_say_they_are_the_longest() {
+    assert_refused_everywhere(&[0xc6, 0xff, 0xff, 0xff, 0xff]);
+}
+
+#[test]
+fn bad_input_29_arrays_that_each_say_they_are_the_longest() {
+    assert_refused_everywhere(&[0xdd, 0xff, 0xff, 0xff, 0xff].repeat(16));
+}
+
+#[test]
+fn bad_input_30_a_list_of_empty_structs() {
+    let count = FRAME_BYTES_MAX - 64;
+    let list = [&[0xdd][..], &u32::try_from(count).unwrap().to_be_bytes(), &vec![0x80; count]].concat();
+    assert_refused_everywhere(&list);
+    assert!(!decodes(&vec![0x80; FRAME_BYTES_MAX]));
+    assert!(matches!(decode::<AgentMessage>(&vec![0x80; FRAME_BYTES_MAX + 1]), Err(DecodeError::TooLong(_))));
+}
+
+#[test]
+fn bad_input_31_a_list_of_empty_texts() {
+    let count = FRAME_BYTES_MAX - 64;
+    let list = [&[0xdd][..], &u32::try_from(count).unwrap().to_be_bytes(), &vec![0xa0; count]].concat();
+    assert_refused_everywhere(&list);
+}
+
+#[test]
+fn bad_input_32_the_tag_that_is_reserved() {
+    assert_refused_everywhere(&[0xc1]);
+}
+
+#[test]
+fn bad_input_58_grants_that_make_no_sense_are_not_sound() {
     let sound = grant();
     assert!(sound.is_sound());
     type Break = fn(&mut Grant);
-    let broken: [(&str, Break); 12] = [
+    let broken: [(&str, Break); 11] = [
         ("empty", |grant| grant.hi = grant.lo),
-        ("backwards", |grant| (grant.lo, grant.hi) = (3, 1)),
         ("beyond the cohort", |grant| grant.hi = 5),
         ("beyond all", |grant| grant.hi = u32::MAX),
         ("a bitmap too long", |grant| grant.covers = vec![0xff, 0xff]),
@@ -207,6 +271,15 @@ fn bad_input_58_59_62_grants_that_make_no_sense_are_not_sound() {
         let mut grant = sound.clone();
         break_it(&mut grant);
         assert!(!grant.is_sound(), "{what}");
+    }
+}
+
+#[test]
+fn bad_input_59_a_shard_that_ends_before_it_begins_is_not_sound() {
+    for (lo, hi) in [(3, 1), (4, 3), (u32::MAX, 0), (u32::MAX, u32::MAX - 1)] {
+        for covers in [vec![], vec![0xff], vec![0x80]] {
+            assert!(!Grant { lo, hi, covers, ..grant() }.is_sound(), "{lo}..{hi}");
+        }
     }
 }
 

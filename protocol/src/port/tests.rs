@@ -52,6 +52,23 @@ fn lists_mean_what_nmap_says() {
     }
 }
 
+/// Port 0 is one, as nmap has it, and is only meant where it is named; above 65,535 there is none, however it is spelled.
+#[test]
+fn bad_input_64_there_is_no_port_65536_and_0_is_one_only_where_it_is_named() {
+    for beyond in ["65536", "1-65536", "65536-", "-65536", "99999999999999999999", "-1-5"] {
+        assert!(parse_ports(beyond).is_err(), "{beyond}");
+    }
+    assert!(!read("-").split(',').any(|range| range.starts_with("0")));
+    // On the wire a port is two bytes: a third makes it torn, a number is no set.
+    let wire = |bytes: &[u8]| decode::<PortSet>(&encode(&ByteBuf::from(bytes)).unwrap());
+    assert_eq!(wire(&[0, 0, 0xff, 0xff]).unwrap().len(), 65_536);
+    for torn in [&[1][..], &[0, 22], &[0, 1, 0], &[0, 22, 0, 22, 1], &[0xff, 0xff, 0, 0], &[0, 1, 0, 2, 0, 3, 0, 4]] {
+        assert!(wire(torn).is_err(), "{torn:?}");
+    }
+    assert!(decode::<PortSet>(&encode(&65_536_u32).unwrap()).is_err());
+    assert!(decode::<PortSet>(&encode(&vec![65_536_u32]).unwrap()).is_err());
+}
+
 #[test]
 fn names_and_brackets_are_those_of_our_list() {
     let http = parse_ports("http*").expect("names");

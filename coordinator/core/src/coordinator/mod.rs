@@ -172,6 +172,8 @@ struct Lease {
     scan: ScanId,
     leased: Leased,
     holder: Option<InstanceId>,
+    /// Who was told of it, and stays so when it is returned. `None` where a process before this one told it.
+    granted_to: Option<InstanceId>,
     granted_at: Time,
     /// Whether its holder was asked to give it back.
     asked_back: bool,
@@ -181,7 +183,7 @@ struct Lease {
 
 impl Lease {
     fn new(now: Time, scan: ScanId, leased: Leased, holder: Option<InstanceId>) -> Self {
-        Self { scan, leased, holder, granted_at: now, asked_back: false, to_be_cut: false }
+        Self { scan, leased, holder, granted_to: holder, granted_at: now, asked_back: false, to_be_cut: false }
     }
 }
 

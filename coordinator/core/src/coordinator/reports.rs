@@ -13,9 +13,9 @@ use protocol::time::Time;
 use std::sync::Arc;
 
 impl Coordinator {
-    /// Passes a report to the store if all hold: 1. its epoch is live as far as is known here; 2. it has one outcome for each target of
-    /// the lease; 3. its findings are the targets that it says were found open or up, in order. A dead epoch is a value, not an
-    /// error; a report that contradicts itself costs the session.
+    /// Passes a report to the store if all hold: 1. its epoch is live as far as is known here; 2. nobody else was granted the lease;
+    /// 3. it has one outcome for each target of the lease; 4. its findings are the targets that it says were found open or up, in
+    /// order. A dead epoch is a value, not an error; a report that is another's, or contradicts itself, costs the session.
     pub(super) fn report(&mut self, now: Time, session: SessionId, instance: InstanceId, report: Report) {
         let lease = self.leases.get(&report.epoch).cloned();
         let known = self.instances.get(&instance);
@@ -31,6 +31,9 @@ impl Coordinator {
             self.counters.fenced += 1;
             return self.send(session, CoordinatorMessage::Committed { epoch: report.epoch, reply: CommitReply::Gone });
         };
+        if lease.granted_to.is_some_and(|holder| holder != instance) {
+            return self.refuse(now, session, &format!("lease {} is another instance's", report.epoch));
+        }
         let outcomes = match chunk::decode(&report.chunk, allowed.reported(&lease.leased)) {
             Ok(outcomes) => allowed.complete(&lease.leased, outcomes),
             Err(error) => {

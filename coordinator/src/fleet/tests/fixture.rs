@@ -2,12 +2,13 @@
 
 use crate::actors::coordinator::{Coordinator, Submit, TOLD, Told};
 use crate::fleet::{AgentView, Fleet, ListenSettings, Listening, listen};
+use crate::store::sqlite::SqliteStore;
 use crate::store::thread;
 use actix::prelude::*;
 use coordinator_core::coordinator::{Coordinator as Machine, Event};
 use coordinator_core::settings::Settings;
 use coordinator_core::store::memory::MemoryStore;
-use coordinator_core::store::{ScanRecord, ScanStatus};
+use coordinator_core::store::{ScanRecord, ScanStatus, Store};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::dial::{Proxies, Route};
 use portsweep_agent::enrol::{self, EnrolError};
@@ -30,6 +31,8 @@ use tokio::sync::oneshot;
 
 /// Longer than anything here takes, on a machine that does something else too.
 const STORY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where scans are kept by a store on disk.
+const SCANS: &str = "scans.db";
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(super) struct World {
@@ -54,13 +57,54 @@ impl World {
 
     pub(super) async fn with(settings: ListenSettings, life: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        Self::over(Box::new(MemoryStore::new()), Settings::default(), directory, settings, life).await
+    }
+
+    /// With a store that can be looked at, see [`stored`](Self::stored), and these times.
+    pub(super) async fn on_disk(settings: Settings) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::create(&directory.path().join(SCANS)).unwrap();
+        let port = ListenSettings::at(SocketAddr::new(LOOPBACK, 0));
+        Self::over(Box::new(store), settings, directory, port, super::super::AGENT_LIFE).await
+    }
+
+    async fn over(
+        store: Box<dyn Store>,
+        times: Settings,
+        directory: TempDir,
+        settings: ListenSettings,
+        life: Duration,
+    ) -> Self {
         let fleet = Fleet::open_with(directory.path(), &directory.path().join("coordinator.db"), life).unwrap();
-        let (store, answers) = thread::start(Box::new(MemoryStore::new())).unwrap();
+        let (store, answers) = thread::start(store).unwrap();
         let (told, events) = queue::bounded(TOLD);
-        let machine = Machine::new(Settings::default());
+        let machine = Machine::new(times);
         let coordinator = Coordinator::new(machine, Clock::Monotonic, store, answers, told).start();
         let listening = listen(settings, coordinator.clone(), fleet.clone()).await.unwrap();
         Self { directory, fleet, listening, coordinator, events }
+    }
+
+    /// Asks the coordinator, as whoever runs scans does.
+    pub(super) async fn tell<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Coordinator: Handler<M>,
+        <Coordinator as Actor>::Context: actix::dev::ToEnvelope<Coordinator, M>,
+    {
+        self.coordinator.send(message).await.unwrap();
+    }
+
+    /// What becomes known of scans, next.
+    pub(super) async fn event(&mut self) -> Event {
+        match self.events.next().await.expect("the coordinator lives") {
+            Told::Event(event) => event,
+            Told::Failure(line) => panic!("{line}"),
+        }
+    }
+
+    /// What is stored, as another process sees it; the store must be [on disk](Self::on_disk).
+    pub(super) fn stored(&self) -> SqliteStore {
+        SqliteStore::open_read_only(&self.directory.path().join(SCANS)).unwrap()
     }
 
     pub(super) fn state(&self, name: &str) -> StateDirectory {

@@ -46,11 +46,11 @@ async fn tls(world: &World, config: Arc<ClientConfig>) -> std::io::Result<TlsStr
 }
 
 /// A link of an agent that joined.
-async fn link(world: &World, state: &StateDirectory) -> TlsStream<TcpStream> {
+pub(super) async fn link(world: &World, state: &StateDirectory) -> TlsStream<TcpStream> {
     tls(world, known(&state.credentials().unwrap(), LINK).unwrap()).await.unwrap()
 }
 
-fn hello(name: &str, instance: u64) -> Hello {
+pub(super) fn hello(name: &str, instance: u64) -> Hello {
     let name = AgentName::try_from(name.to_owned()).unwrap();
     Hello {
         versions: SPOKEN,
