@@ -6,8 +6,11 @@
 //! stable Rust. The corpus lies in `__fuzz__/NAME/corpus`, and begins with the golden frames.
 
 use bolero::check;
+use portsweep_agent::frames::{framed, hear};
+use protocol::enrol::{EnrolReply, EnrolRequest};
 use protocol::message::{AgentMessage, CoordinatorMessage, Grant};
 use protocol::probe::Outcome;
+use protocol::token::{DialAddress, JoinToken};
 use protocol::{address, chunk, codec, covers, port};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +46,8 @@ fn decodes_to_what_comes_back<M: Serialize + DeserializeOwned + PartialEq + Debu
 
 fn look_at_frame(frame: &[u8]) {
     decodes_to_what_comes_back::<AgentMessage>(frame);
+    decodes_to_what_comes_back::<EnrolRequest>(frame);
+    decodes_to_what_comes_back::<EnrolReply>(frame);
     if let Some(CoordinatorMessage::Grant(grant)) = decodes_to_what_comes_back(frame)
         && grant.is_sound()
     {
@@ -61,6 +66,92 @@ fn look_at_grant(grant: &Grant) {
 #[test]
 fn frames() {
     check!().with_iterations(ITERATIONS).with_test_time(TEST_TIME).for_each(look_at_frame);
+}
+
+/// Whole connections: frames with their lengths, cut anywhere. What is heard of one is heard in the same order however its bytes come.
+#[test]
+fn streams() {
+    // The first byte says into how many pieces at a time.
+    check!().with_iterations(ITERATIONS / 4).with_test_time(TEST_TIME).for_each(|bytes: &[u8]| {
+        let Some((&piece, bytes)) = bytes.split_first() else { return };
+        let whole = heard(bytes, bytes.len().max(1));
+        assert_eq!(heard(bytes, usize::from(piece).max(1)), whole);
+        // With a length in front that fits, it is one frame: heard if it is a message.
+        let length = u32::try_from(bytes.len()).expect("a short input").to_be_bytes();
+        let is_message = codec::decode::<AgentMessage>(bytes).is_ok();
+        assert_eq!(heard(&[&length[..], bytes].concat(), usize::from(piece).max(1)).len(), usize::from(is_message));
+    });
+}
+
+/// The messages of a connection on which these bytes come, `piece` at a time, until it ends or breaks.
+fn heard(bytes: &[u8], piece: usize) -> Vec<AgentMessage> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let (mut peer, ours) = tokio::io::duplex(piece);
+        let saying = async {
+            // A reader that gave up hears no more.
+            let _broken = tokio::io::AsyncWriteExt::write_all(&mut peer, bytes).await;
+            drop(peer);
+        };
+        let hearing = async {
+            let (mut framed, mut heard) = (framed(ours, codec::FRAME_BYTES_MAX), Vec::new());
+            while let Ok(Some(message)) = hear::<_, AgentMessage>(&mut framed).await {
+                heard.push(message);
+            }
+            heard
+        };
+        tokio::join!(saying, hearing).1
+    })
+}
+
+/// What is read as a token, or as an address to dial, is written and read again as the same; an error is one line.
+#[test]
+fn join_tokens() {
+    check!().with_iterations(ITERATIONS).with_test_time(TEST_TIME).for_each(|bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let prefixed = format!("psj_{text}");
+        for text in [&*text, &prefixed] {
+            match text.parse::<JoinToken>() {
+                Ok(token) => {
+                    let again: JoinToken = token.to_string().parse().expect("our own token");
+                    assert_eq!((again.addresses(), again.pin()), (token.addresses(), token.pin()));
+                    assert_eq!(again.secret().as_bytes(), token.secret().as_bytes());
+                }
+                Err(error) => assert!(!error.to_string().chars().any(char::is_control)),
+            }
+        }
+        match text.parse::<DialAddress>() {
+            Ok(address) => assert_eq!(address.to_string().parse::<DialAddress>().expect("our own address"), address),
+            Err(error) => assert!(!error.to_string().chars().any(char::is_control)),
+        }
+    });
+}
+
+/// A sound token with some letters changed: closer to one than what chance makes.
+#[test]
+fn changed_join_tokens() {
+    let address = |text: &str| text.parse::<DialAddress>().expect("an address");
+    let addresses = vec![address("192.0.2.1:7421"), address("[2001:db8::1]:7421"), address("coordinator.example:7421")];
+    let pin = protocol::token::Pin::from_bytes([3; 32]);
+    let secret = protocol::token::Secret::from_bytes([5; protocol::token::SECRET_BYTES]);
+    let sound = JoinToken::new(addresses, pin, secret).expect("a token").to_string();
+    let changes = bolero::produce::<(Vec<(u16, u8)>, Option<u16>)>();
+    check!().with_generator(changes).with_iterations(ITERATIONS).with_test_time(TEST_TIME).for_each(
+        |(changes, end)| {
+            let mut text = sound.clone().into_bytes();
+            for &(at, byte) in changes.iter().take(4) {
+                let at = usize::from(at) % text.len();
+                text[at] = byte;
+            }
+            if let Some(end) = end {
+                text.truncate(usize::from(*end) % (text.len() + 1));
+            }
+            match String::from_utf8_lossy(&text).parse::<JoinToken>() {
+                Ok(token) => assert!(token.to_string().parse::<JoinToken>().is_ok()),
+                Err(error) => assert!(!error.to_string().chars().any(char::is_control)),
+            }
+        },
+    );
 }
 
 /// Golden frames with some bytes changed and an end cut off: closer to what is decoded than what chance makes.
