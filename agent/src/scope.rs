@@ -12,6 +12,7 @@
 use crate::clock::Clock;
 use agent_core::orders::ScanOrders;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use protocol::address::AddressClass;
 use protocol::id::ScanId;
 use protocol::message::Run;
 use protocol::probe::{Cause, Outcome};
@@ -84,32 +85,34 @@ impl Scope {
     }
 }
 
-/// `0.0.0.0/8` and `::`: a connect to them reaches this machine, so they would open loopback by another name.
+/// `0.0.0.0/8` and `::`: a connect to them reaches this machine, so they would open loopback by another name. And the former as a
+/// translator spells them.
 fn unspecified() -> AddressSet {
-    let mut set = AddressSet::from(net_v4([0, 0, 0, 0], 8));
+    let mut set = AddressSet::from(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8)));
     set.insert(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    set.insert_net(IpNet::V6(Ipv6Net::new_assert(translated(Ipv4Addr::UNSPECIFIED), 104)));
     set
 }
 
-/// The classes that no wider entry opens: loopback, link-local, multicast (RFC 6890, RFC 4291), and each of `coordinator`.
+/// The classes that no wider entry opens: loopback, link-local, multicast, and each of `coordinator`; those of IPv4 also as a translator
+/// spells them.
 fn guarded(coordinator: &[IpAddr]) -> Vec<AddressSet> {
-    let mut classes = vec![
-        class(net_v4([127, 0, 0, 0], 8), Ipv6Addr::LOCALHOST, 128),
-        class(net_v4([169, 254, 0, 0], 16), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
-        class(net_v4([224, 0, 0, 0], 4), Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
-    ];
-    classes.extend(coordinator.iter().map(|&address| AddressSet::from(address)));
+    let classes = [AddressClass::Loopback, AddressClass::LinkLocal, AddressClass::Multicast];
+    let mut classes: Vec<_> = classes.map(|class| class.addresses().clone()).into();
+    classes.extend(coordinator.iter().map(|&address| {
+        let mut set = AddressSet::from(address);
+        if let IpAddr::V4(v4) = address.to_canonical() {
+            set.insert(IpAddr::V6(translated(v4)));
+        }
+        set
+    }));
     classes
 }
 
-fn class(v4: IpNet, v6: Ipv6Addr, v6_prefix: u8) -> AddressSet {
-    let mut set = AddressSet::from(v4);
-    set.insert_net(IpNet::V6(Ipv6Net::new_assert(v6, v6_prefix)));
-    set
-}
-
-fn net_v4(octets: [u8; 4], prefix: u8) -> IpNet {
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(octets), prefix))
+/// An IPv4 address behind NAT64's well-known prefix (RFC 6052): a translator in the way may take the one for the other.
+fn translated(v4: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d] = v4.octets();
+    Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }
 
 /// What the owner of a prober orders while probes run: sent whole, newest wins.

@@ -11,7 +11,9 @@ mod discover;
 mod fleet;
 mod fleet_world;
 mod following;
+mod hostile_coordinator;
 mod hostile_network;
+mod hostile_session;
 mod judge;
 mod kept;
 mod lab;
@@ -56,6 +58,7 @@ fn main() {
     trials.extend(bad_state::trials());
     trials.extend(bad_input::trials());
     trials.extend(hostile_network::trials());
+    trials.extend(hostile_coordinator::trials());
     trials.extend(stall::trials());
     trials.extend(loss_estimate::trials());
     trials.extend(accuracy::trials());
