@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use portsweep_tests::lab::{self, Need, Process};
 use serde_json::Value;
 
-use crate::fleet_world::{EXCLUDED, Fleet, TARGETS, end};
+use crate::fleet_world::{EXCLUDED, Fleet, TARGETS, beyond_its_right, end};
 use crate::resume::essence;
 use crate::world::{RUN_TIMEOUT, read_result};
 
@@ -60,7 +60,7 @@ fn disturbed(
     here.env("PORTSWEEP_STATE", fleet.directory.path().join("here")).run(RUN_TIMEOUT)?.expect_code(0)?;
     let serving = fleet.serve()?;
     let agents = fleet.join_all()?;
-    let excluded = fleet.target.counted_at(EXCLUDED)?;
+    let excluded = fleet.target()?.counted_at(EXCLUDED)?;
     let scan = fleet.portsweep(&[&["scan", "--coordinator"], &words("fleet.json", RATE)[..]].concat())?.start()?;
     fleet.until_probed(&scan, MIDDLE)?;
     let (serving, agents) = disturb(&fleet, &scan, serving, agents)?;
@@ -69,13 +69,14 @@ fn disturbed(
     let result = read("fleet.json")?;
     ensure!(result["scan"]["status"] == "done", "it is {}", result["scan"]["status"]);
     same(essence(read("here.json")?), essence(result))?;
-    ensure!(fleet.target.counted_at(EXCLUDED)? == excluded, "what is excluded was probed");
+    ensure!(fleet.target()?.counted_at(EXCLUDED)? == excluded, "what is excluded was probed");
     agents.into_iter().try_for_each(|agent| end(agent).map(drop)).context("an agent did not end in order")?;
     end(serving).context("the coordinator did not end in order")?;
     fleet.audit()
 }
 
-fn same(mut here: Value, mut fleet: Value) -> anyhow::Result<()> {
+/// An error unless the results are the same but for who saw it.
+pub(crate) fn same(mut here: Value, mut fleet: Value) -> anyhow::Result<()> {
     // Who saw it is different by nature.
     for result in [&mut here, &mut fleet] {
         result["summary"]["estimated_loss_interval"] = Value::Null;
@@ -113,12 +114,7 @@ fn coordinator_killed() -> anyhow::Result<()> {
 
 fn agent_stopped() -> anyhow::Result<()> {
     disturbed(|fleet, _, serving, agents| {
-        agents[1].signal(libc::SIGSTOP)?;
-        // Its session is given up, and then its right ends: 10 s after its last renewal, and the margin.
-        fleet.until(1, |shown| shown["connected"] == false)?;
-        std::thread::sleep(std::time::Duration::from_secs(14));
-        agents[1].signal(libc::SIGCONT)?;
-        fleet.until(1, |shown| shown["connected"] == true)?;
+        beyond_its_right(fleet, &agents[1], 1)?;
         Ok((serving, agents))
     })
 }

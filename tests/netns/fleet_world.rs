@@ -1,5 +1,5 @@
-//! A fleet: a coordinator and three agents, each a host of its own, and one target that every agent reaches by a wire of its own. The
-//! coordinator reaches no target, and agents do not reach each other.
+//! A fleet: a coordinator and three agents, each a host of its own. The coordinator reaches no target, and agents do not reach each other.
+//! Usually there is one target, which every agent reaches by a wire of its own.
 
 use std::path::PathBuf;
 
@@ -24,33 +24,49 @@ const LOOKS_MAX: usize = 20_000;
 
 pub(crate) struct Fleet {
     pub(crate) coordinator: Host,
-    pub(crate) target: Host,
+    target: Option<Host>,
     pub(crate) agents: Vec<Host>,
     pub(crate) directory: TempDir,
+    /// What every agent may probe.
+    allow: &'static str,
 }
 
 impl Fleet {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let (coordinator, mut target) = (Host::new("coordinator")?, Host::new("target")?);
-        let mut agents = Vec::new();
-        for number in 0..AGENTS {
-            let agent = Host::new(&format!("agent {number}"))?;
-            let at = |network: &str, host: usize| format!("{network}.{}/30", 4 * number + host);
-            // The link is an agent's first wire.
-            lab::wire((&coordinator, &[&at("203.0.113", 1)]), (&agent, &[&at("203.0.113", 2)]))?;
-            let (near, far) = (at("198.51.100", 1), at("198.51.100", 2));
+        let (mut fleet, mut target) = (Self::without_target(ALLOW)?, Host::new("target")?);
+        for (number, agent) in fleet.agents.iter().enumerate() {
+            let (near, far) = (at("198.51.100", number, 1), at("198.51.100", number, 2));
             let mut ends = vec![far.as_str()];
             if number == 0 {
                 ends.extend(["192.0.2.11/32", "192.0.2.12/32", "192.0.2.13/32", "192.0.2.15/32"]);
             }
-            lab::wire((&agent, &[&near]), (&target, &ends))?;
+            lab::wire((agent, &[&near]), (&target, &ends))?;
             agent.route(ALLOW, far.trim_end_matches("/30"))?;
-            agents.push(agent);
         }
         for truth in V4.iter().filter(|truth| !truth.address.ends_with("14")) {
             world::apply(truth, &mut target)?;
         }
-        Ok(Self { coordinator, target, agents, directory: TempDir::new()? })
+        fleet.target = Some(target);
+        Ok(fleet)
+    }
+
+    /// Agents that may probe `allow`, and reach nothing yet but their coordinator.
+    pub(crate) fn without_target(allow: &'static str) -> anyhow::Result<Self> {
+        let coordinator = Host::new("coordinator")?;
+        let mut agents = Vec::new();
+        for number in 0..AGENTS {
+            let agent = Host::new(&format!("agent {number}"))?;
+            // The link is an agent's first wire.
+            let (near, far) = (at("203.0.113", number, 1), at("203.0.113", number, 2));
+            lab::wire((&coordinator, &[&near]), (&agent, &[&far]))?;
+            agents.push(agent);
+        }
+        Ok(Self { coordinator, target: None, agents, directory: TempDir::new()?, allow })
+    }
+
+    /// The target of a fleet that has one.
+    pub(crate) fn target(&self) -> anyhow::Result<&Host> {
+        self.target.as_ref().context("this fleet has no target")
     }
 
     fn state(&self) -> PathBuf {
@@ -93,7 +109,7 @@ impl Fleet {
     pub(crate) fn join(&self, number: usize) -> anyhow::Result<Process> {
         let token = self.ask(&["token", "agent"])?.stdout;
         let name = format!("a{number}");
-        self.agent(number, &["join", token.trim(), "--allow", ALLOW, "--name", &name])?.start()
+        self.agent(number, &["join", token.trim(), "--allow", self.allow, "--name", &name])?.start()
     }
 
     /// Joins all of them, and waits until they are there.
@@ -126,12 +142,20 @@ impl Fleet {
 
     /// Waits until so many probes more have arrived; fails if the scan ends before.
     pub(crate) fn until_probed(&self, scan: &Process, more: u64) -> anyhow::Result<()> {
-        let before = self.target.counted()?.sum();
-        while self.target.counted()?.sum() < before + more {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", scan.id())).unwrap_or_default();
-            let runs = stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'));
-            ensure!(runs, "the scan ended before there was anything to disturb");
-            std::thread::yield_now();
+        let target = self.target()?;
+        let before = target.counted()?.sum();
+        while target.counted()?.sum() < before + more {
+            still_runs(scan)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every agent has sent so many packets by that interface; fails if the scan ends before.
+    pub(crate) fn until_each_sent(&self, scan: &Process, interface: &str, packets: u64) -> anyhow::Result<()> {
+        for agent in &self.agents {
+            while sent_by(agent, interface)? < packets {
+                still_runs(scan)?;
+            }
         }
         Ok(())
     }
@@ -145,6 +169,38 @@ impl Fleet {
             store.audit(record.id).map(drop).with_context(|| format!("the audit of {}", record.id))
         })
     }
+}
+
+fn at(network: &str, agent: usize, host: usize) -> String {
+    format!("{network}.{}/30", 4 * agent + host)
+}
+
+/// An error if a program has ended.
+fn still_runs(program: &Process) -> anyhow::Result<()> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", program.id())).unwrap_or_default();
+    let runs = stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'));
+    ensure!(runs, "the scan ended before there was anything to disturb");
+    std::thread::yield_now();
+    Ok(())
+}
+
+/// How many packets left a host by an interface.
+fn sent_by(host: &Host, interface: &str) -> anyhow::Result<u64> {
+    let table = host.enter(|| std::fs::read_to_string("/proc/thread-self/net/dev"))?;
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'));
+    // Eight columns of what came in, then bytes and packets of what went out.
+    let packets = line.and_then(|line| line.split_whitespace().nth(9)).context("the interface is not listed")?;
+    Ok(packets.parse()?)
+}
+
+/// Stops an agent until its right is over, for the coordinator too, and lets it go on.
+pub(crate) fn beyond_its_right(fleet: &Fleet, agent: &Process, number: usize) -> anyhow::Result<()> {
+    agent.signal(libc::SIGSTOP)?;
+    // Its session is given up, and then its right ends: 10 s after its last renewal, and the margin.
+    fleet.until(number, |shown| shown["connected"] == false)?;
+    std::thread::sleep(std::time::Duration::from_secs(14));
+    agent.signal(libc::SIGCONT)?;
+    fleet.until(number, |shown| shown["connected"] == true)
 }
 
 /// Ends a program as an administrator would, and expects that it ends well.

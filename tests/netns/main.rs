@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_state;
 mod discover;
 mod fleet;
+mod fleet_simulated;
 mod fleet_world;
 mod following;
 mod hostile_coordinator;
@@ -42,6 +43,7 @@ fn main() {
     trials.extend(judge::trials());
     trials.extend(sweep::trials());
     trials.extend(fleet::trials());
+    trials.extend(fleet_simulated::trials());
     trials.extend(output::trials());
     trials.extend(discover::trials());
     trials.extend(following::trials());
