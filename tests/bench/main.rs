@@ -7,6 +7,8 @@
 
 mod bare;
 mod connect;
+mod fleet;
+mod fleet_lab;
 mod full_speed;
 mod interrupt;
 mod lab_load;
@@ -30,7 +32,7 @@ struct Case {
     run: fn() -> anyhow::Result<String>,
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 15] = [
     Case {
         name: "connect",
         about: "65,535 refusing ports of one host over a veth",
@@ -73,6 +75,42 @@ const CASES: [Case; 9] = [
         about: "how long a scan takes to end after Ctrl-C",
         needs: &[Need::Hosts],
         run: interrupt::run,
+    },
+    Case {
+        name: "fleet-link",
+        about: "one agent over the link, and the same scan in one process",
+        needs: &[Need::Hosts],
+        run: fleet::link,
+    },
+    Case {
+        name: "fleet-four",
+        about: "four agents with a quarter of the rate each, and one with the whole",
+        needs: &[Need::Hosts],
+        run: fleet::four,
+    },
+    Case {
+        name: "fleet-slow",
+        about: "one of four agents slowed to a twenty-fifth, or gone, in the middle of a scan",
+        needs: &[Need::Hosts],
+        run: fleet::slow,
+    },
+    Case {
+        name: "fleet-killed",
+        about: "one of three agents killed in the middle of a scan",
+        needs: &[Need::Hosts],
+        run: fleet::killed,
+    },
+    Case {
+        name: "fleet-restart",
+        about: "the coordinator killed in the middle of a scan, and started again",
+        needs: &[Need::Hosts],
+        run: fleet::restart,
+    },
+    Case {
+        name: "fleet-changes",
+        about: "how soon a rate, an exclusion and a pause act",
+        needs: &[Need::Hosts],
+        run: fleet::changes,
     },
     Case { name: "store", about: "16 million targets committed to the durable store", needs: &[], run: store::run },
 ];

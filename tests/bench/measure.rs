@@ -158,7 +158,7 @@ fn median_run(runs: &[Run]) -> Run {
 }
 
 /// The middle of an odd number of values.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
