@@ -30,6 +30,7 @@ fn main() -> std::process::ExitCode {
             serve::run(&request)
         }
         Ok(Invocation::Command(command)) => ask(&command),
+        Ok(Invocation::Login(request)) => client::log_in(&request),
         Ok(Invocation::Health(at)) => client::health(&at),
         Ok(Invocation::Resume(request)) => resume(&request),
         Ok(Invocation::Scans(request)) => look(&request),

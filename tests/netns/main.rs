@@ -5,6 +5,7 @@
 //! `PORTSWEEP_TEST_REQUIRE=all` they fail.
 
 mod accuracy;
+mod api;
 mod bad_input;
 mod bad_state;
 mod discover;
@@ -56,6 +57,7 @@ fn main() {
     trials.extend(resume::trials());
     trials.extend(serve::trials());
     trials.extend(serve_container::trials());
+    trials.extend(api::trials());
     trials.extend(kept::trials());
     trials.extend(bad_state::trials());
     trials.extend(bad_input::trials());

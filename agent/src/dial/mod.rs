@@ -4,7 +4,7 @@ mod proxy;
 mod tls;
 
 pub use proxy::{Proxies, ProxyError};
-pub use tls::{TlsError, joining, known};
+pub use tls::{TlsError, coordinator_name, joining, known, pinned};
 
 use crate::actors::link::{Dial, Dialling};
 use crate::frames::Transport;

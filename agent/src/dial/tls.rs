@@ -52,6 +52,14 @@ impl From<io::Error> for TlsError {
 /// # Errors
 /// [`TlsError::Configure`] does not happen with the provider that is built in.
 pub fn joining(pin: Pin) -> Result<Arc<ClientConfig>, TlsError> {
+    pinned(pin, ENROL)
+}
+
+/// No certificate of ours, an authority that has this pin; `protocol` says for what.
+///
+/// # Errors
+/// As [`joining`].
+pub fn pinned(pin: Pin, protocol: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();
     let verifier = Arc::new(Pinned { pin, provider: Arc::clone(&provider) });
     let config = ClientConfig::builder_with_provider(provider)
@@ -60,7 +68,7 @@ pub fn joining(pin: Pin) -> Result<Arc<ClientConfig>, TlsError> {
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    Ok(finished(config, ENROL))
+    Ok(finished(config, protocol))
 }
 
 /// For an agent that has joined, with its certificate; `protocol` says for what.
@@ -81,7 +89,8 @@ pub fn known(credentials: &Credentials, protocol: &[u8]) -> Result<Arc<ClientCon
 }
 
 /// The name that a coordinator's certificate has.
-pub(super) fn coordinator_name() -> ServerName<'static> {
+#[must_use]
+pub fn coordinator_name() -> ServerName<'static> {
     ServerName::try_from(COORDINATOR_NAME).unwrap_or_else(|_| unreachable!("a constant that is a name"))
 }
 

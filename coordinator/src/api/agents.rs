@@ -2,6 +2,7 @@
 
 use super::Serving;
 use super::ask::{self, Query};
+use super::description::parameters;
 use super::guard::Who;
 use super::problem::Problem;
 use crate::fleet::roster::AuditRow;
@@ -19,24 +20,35 @@ use utoipa::ToSchema;
 /// How many rows of the audit are given at once at most.
 const ROWS_MAX: u32 = 1_000;
 
-#[derive(Serialize)]
-struct Agents {
-    agents: Vec<AgentView>,
+/// The agents that a coordinator knows.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Agents {
+    /// By name; those that were revoked too.
+    pub agents: Vec<AgentView>,
 }
 
-#[derive(Serialize)]
-struct Audit {
-    rows: Vec<Row>,
+/// What was done and refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Audit {
+    /// Newest first.
+    pub rows: Vec<Row>,
 }
 
-#[derive(Serialize)]
-struct Row {
-    key: i64,
-    at: i64,
-    who: String,
-    what: String,
-    detail: String,
-    count: i64,
+/// Something that was done or refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Row {
+    /// Its key, for `before`.
+    pub key: i64,
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// Who did it, or was refused.
+    pub who: String,
+    /// What.
+    pub what: String,
+    /// More of it.
+    pub detail: String,
+    /// How often in its minute.
+    pub count: i64,
 }
 
 impl From<AuditRow> for Row {
@@ -152,7 +164,7 @@ pub async fn join_token(
 
 /// `GET /audit`
 pub async fn audit(request: HttpRequest, serving: web::Data<Serving>) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["before", "limit"])?;
+    let query = Query::of(&request, &parameters("audit"))?;
     let before = query.whole("before", 1, i64::MAX)?;
     let limit = query.whole("limit", 1, ROWS_MAX)?.unwrap_or(100);
     let rows = serving.fleet.audit_rows(before, limit).await.map_err(refused)?;

@@ -9,20 +9,38 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, LOCATION, REFERRER_POLICY};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
-struct Health {
-    status: &'static str,
-    version: &'static str,
+/// How the coordinator is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`, or `ready`.
+    pub status: &'static str,
+    /// Its version.
+    pub version: &'static str,
 }
 
 /// The process answers.
-pub async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
+///
+/// # Errors
+/// A parameter that is unknown.
+pub async fn healthz(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
+    Ok(HttpResponse::Ok().json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") }))
+}
+
+/// What the API is, as OpenAPI.
+///
+/// # Errors
+/// A parameter that is unknown.
+pub async fn description(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(super::openapi::text()))
 }
 
 /// Scans are taken and carried out.
-pub async fn readyz(serving: web::Data<Serving>) -> Result<HttpResponse, Problem> {
+pub async fn readyz(request: HttpRequest, serving: web::Data<Serving>) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
     let feed = serving.feed.borrow();
     match (&feed.failure, feed.closing) {
         (Some(failure), _) => Err(Problem::unavailable(failure.clone())),
@@ -49,6 +67,7 @@ pub async fn door(request: HttpRequest, serving: web::Data<Serving>) -> Result<H
     };
     let cookie = Cookie::build(guard::COOKIE, session)
         .http_only(true)
+        .secure(serving.pin.is_some())
         .same_site(SameSite::Strict)
         .path("/")
         .max_age(Duration::hours(SESSION_HOURS))

@@ -5,6 +5,7 @@
 
 use super::Serving;
 use super::ask::{self, Query};
+use super::description::parameters;
 use super::problem::Problem;
 use super::shape::Scan;
 use crate::serve::feed::{EventId, Feed, Since};
@@ -25,7 +26,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// `GET /events`
 pub async fn events(request: HttpRequest, serving: web::Data<Serving>) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["scan"])?;
+    let query = Query::of(&request, &parameters("events"))?;
     let of = query.text("scan").map(ask::scan_id).transpose()?;
     if let Some(id) = of {
         super::scans::known(&serving, id)?;

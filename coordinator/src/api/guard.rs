@@ -18,8 +18,8 @@ use actix_web::{Error, HttpMessage, web};
 
 /// The session's cookie.
 pub const COOKIE: &str = "portsweep";
-/// What needs no token: whether it is alive, and the door.
-const OPEN: [&str; 3] = ["/", "/healthz", "/readyz"];
+/// What needs no token: whether it is alive, what it is, and the door.
+const OPEN: [&str; 4] = ["/", "/healthz", "/readyz", "/api/v1/openapi.json"];
 
 /// Who asks, as the audit names them.
 #[derive(Clone, Debug)]

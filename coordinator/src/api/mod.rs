@@ -1,19 +1,26 @@
 //! The API, `/api/v1`: JSON over HTTP. Reads are GET, changes POST, PATCH and DELETE; errors are `application/problem+json`.
 //!
 //! Handlers only carry what is asked to the coordinator's actor, the store's thread or `Access`, and the answer back. [`guard`] looks at every
-//! request first, [`ask`] reads queries and bodies, [`shape`] is what is shown.
+//! request first, [`ask`] reads queries and bodies, [`shape`] is what is shown. [`description`] lists all operations; [`openapi`] is made of it.
 
 pub mod agents;
 pub mod ask;
 pub mod change;
-mod door;
+pub mod description;
+pub mod door;
 mod events;
 pub mod guard;
+pub mod openapi;
 pub mod problem;
+pub mod receipt;
 mod results;
-mod scans;
+pub mod scans;
 pub mod shape;
+pub mod targets;
 pub mod tokens;
+
+#[cfg(test)]
+mod contract_tests;
 
 use crate::actors::coordinator::Coordinator;
 use crate::cli::ServeRequest;
@@ -27,11 +34,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
 use actix_web::{App, HttpServer, web};
+use hyper::http::uri::Authority;
 use problem::Problem;
 use protocol::range_set::AddressSet;
-use protocol::token::DialAddress;
+use protocol::token::{DialAddress, Pin};
+use rustls::ServerConfig;
 use std::io;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -61,6 +70,10 @@ pub struct Serving {
     pub hosts: Arc<Vec<String>>,
     /// The agents of other machines.
     pub fleet: Fleet,
+    /// Where page and API are: a URL without a path.
+    pub page: Arc<str>,
+    /// By what they are known in TLS; `None` without.
+    pub pin: Option<Pin>,
     /// Where they dial, as join tokens say.
     pub advertise: Arc<[DialAddress]>,
     /// How many changes were asked for.
@@ -85,11 +98,23 @@ pub fn hosts(request: &ServeRequest) -> Vec<String> {
     hosts
 }
 
-/// Begins to listen, and gives the server to be run and the address.
+/// The names and addresses that the certificate of page and API has, without ports.
+#[must_use]
+pub fn names(request: &ServeRequest) -> Vec<String> {
+    let listen = (!request.listen.ip().is_unspecified()).then(|| request.listen.ip().to_string());
+    let host = |name: &String| {
+        let authority = name.parse::<Authority>().ok()?;
+        Some(authority.host().trim_matches(['[', ']']).to_owned())
+    };
+    let allowed = request.allowed_hosts.iter().filter_map(host);
+    listen.into_iter().chain(["127.0.0.1".to_owned(), "localhost".to_owned()]).chain(allowed).collect()
+}
+
+/// The server, to be run. With `tls` it speaks nothing else.
 ///
 /// # Errors
 /// If it cannot listen there.
-pub fn start(listen: SocketAddr, serving: Serving) -> io::Result<(Server, SocketAddr)> {
+pub fn start(listener: TcpListener, tls: Option<ServerConfig>, serving: Serving) -> io::Result<Server> {
     let data = web::Data::new(serving);
     let server = HttpServer::new(move || {
         App::new()
@@ -104,10 +129,12 @@ pub fn start(listen: SocketAddr, serving: Serving) -> io::Result<(Server, Socket
     .max_connections(CONNECTIONS_MAX)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(SHUTDOWN_S)
-    .disable_signals()
-    .bind(listen)?;
-    let bound = server.addrs().first().copied().unwrap_or(listen);
-    Ok((server.run(), bound))
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
 }
 
 fn headers() -> DefaultHeaders {
@@ -128,8 +155,11 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(way("/cancel").post(change::cancel))
         .service(way("/exclude").post(change::exclude))
         .service(way("/findings").get(results::findings))
+        .service(way("/receipt").get(results::receipt))
+        .service(way("/targets").get(targets::targets))
         .service(way("/results").get(results::results));
     let api = web::scope("/api/v1")
+        .service(way("/openapi.json").get(door::description))
         .service(way("/scans").get(scans::list).post(scans::submit))
         .service(scan)
         .service(way("/events").get(events::events))

@@ -1,11 +1,13 @@
 //! Results: as JSON, JSON lines, CSV or the table for people, whole and at one moment; and what was found so far.
 //!
-//! A result is first written to a file without a name and then sent: a reader that is slow holds up neither the store nor its log.
+//! With a filter, a cursor or a limit it is a page of single targets ([`targets`]). A result is first written to a file without a name and then sent: a reader that is slow holds up neither the store nor its log.
 
 use super::ask::{self, Query};
+use super::description::parameters;
 use super::problem::Problem;
+use super::receipt::Receipt;
 use super::shape::Finding;
-use super::{Serving, scans};
+use super::{Serving, scans, targets};
 use crate::report::jsonl::Jsonl;
 use crate::report::table::{self, View};
 use crate::report::{csv, json};
@@ -24,7 +26,10 @@ use std::io::{self, BufWriter, Read, Seek, Write};
 use std::time::Duration;
 
 /// How much of a result is sent at once.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
+
+/// What makes a result a page of single targets.
+const FILTERS: [&str; 8] = ["address", "port", "kind", "state", "reason", "agent", "cursor", "limit"];
 
 /// The form of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +57,15 @@ pub async fn results(
     serving: web::Data<Serving>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::of(&request, &["format", "open", "by"])?;
+    let query = Query::of(&request, &parameters("scanResults"))?;
+    if let Some(filter) = FILTERS.iter().find(|name| query.text(name).is_some()) {
+        if let Some(other) = ["open", "by"].iter().find(|name| query.text(name).is_some()) {
+            return Err(Problem::bad(format!("{other} is for whole results: drop it, or {filter}")));
+        }
+        let id = ask::scan_id(&id)?;
+        scans::known(&serving, id)?;
+        return targets::page(&request, &serving, id, &query).await;
+    }
     let forms = [("json", Form::Json), ("jsonl", Form::Jsonl), ("csv", Form::Csv), ("table", Form::Table)];
     let form = query.one_of("format", &forms)?.unwrap_or(Form::Json);
     let open_only = query.one_of("open", &[("true", true), ("false", false)])?.unwrap_or(false);
@@ -86,6 +99,34 @@ pub async fn findings(
         })
     });
     send(written.await, "application/x-ndjson")
+}
+
+/// `GET /scans/{id}/receipt`
+pub async fn receipt(
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+    id: web::Path<String>,
+) -> Result<web::Json<Receipt>, Problem> {
+    Query::of(&request, &[])?;
+    let id = ask::scan_id(&id)?;
+    let scan = scans::known(&serving, id)?;
+    if !scan.is_over() {
+        return Err(Problem::conflict(format!("scan {id} is {}: its receipt comes with its end", scan.status)));
+    }
+    let read = serving.store.look(move |store| {
+        let (account, status) = account(store, id, scan.finished)?;
+        let (facts, _) = account.read(store, Some(status), Duration::ZERO)?;
+        Ok(Receipt::new(&facts))
+    });
+    let read: Result<io::Result<Receipt>, _> = read.await;
+    let receipt = read.map_err(|error| Problem::failed(&error))?.map_err(|error| Problem::failed(&error))?;
+    Ok(web::Json(receipt))
+}
+
+/// The plan of a scan.
+pub(super) fn plan(store: &dyn Store, id: ScanId) -> io::Result<Plan> {
+    let record = serve::record(store, id).map_err(io::Error::other)?;
+    Plan::try_from(record.plan).map_err(io::Error::other)
 }
 
 fn account(store: &dyn Store, id: ScanId, finished: Option<Timestamp>) -> io::Result<(Account, ScanStatus)> {
@@ -125,7 +166,7 @@ fn result(
     }
 }
 
-fn write_to_file(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
+pub(super) fn write_to_file(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
     let mut out = BufWriter::with_capacity(CHUNK_BYTES, tempfile::tempfile()?);
     fill(&mut out)?;
     let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -133,7 +174,7 @@ fn write_to_file(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Res
     Ok(file)
 }
 
-fn send(
+pub(super) fn send(
     written: Result<io::Result<File>, crate::store::thread::LookError>,
     content_type: &'static str,
 ) -> Result<HttpResponse, Problem> {

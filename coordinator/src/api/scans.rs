@@ -2,6 +2,7 @@
 
 use super::Serving;
 use super::ask::{self, Query};
+use super::description::parameters;
 use super::problem::Problem;
 use super::shape::{Scan, Scans, Submitted};
 use crate::actors::coordinator::Submit;
@@ -112,7 +113,7 @@ pub async fn submit(
 
 /// `GET /scans`
 pub async fn list(request: HttpRequest, serving: web::Data<Serving>) -> Result<web::Json<Scans>, Problem> {
-    let query = Query::of(&request, &["status"])?;
+    let query = Query::of(&request, &parameters("listScans"))?;
     let states = ["running", "paused", "partial", "interrupted", "done", "cancelled"].map(|status| (status, status));
     let status = query.one_of("status", &states)?;
     let feed = serving.feed.borrow();

@@ -3,6 +3,7 @@
 use super::Serving;
 use super::ask::{self, Query};
 use super::problem::Problem;
+use crate::cli::Login;
 use crate::serve::access::{AccessError, ListTokens, MakeToken, RevokeToken, Role, Token};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -29,6 +30,8 @@ pub struct NewToken {
 pub struct MadeToken {
     /// The token itself: it is not shown again.
     pub secret: String,
+    /// It with where and by what this API is known, for `portsweep login`.
+    pub login: String,
     /// What is kept of it.
     #[serde(flatten)]
     pub token: Token,
@@ -70,7 +73,8 @@ pub async fn make(
         AccessError::TooMany => Problem::conflict(error.to_string()),
         error => Problem::failed(&error),
     })?;
-    Ok(HttpResponse::Created().insert_header(("cache-control", "no-store")).json(MadeToken { secret, token }))
+    let login = Login { url: serving.page.to_string(), pin: serving.pin, token: secret.clone() }.to_string();
+    Ok(HttpResponse::Created().insert_header(("cache-control", "no-store")).json(MadeToken { login, secret, token }))
 }
 
 /// `DELETE /tokens/{id}`

@@ -1,7 +1,8 @@
-//! The commands beside a scan: `resume`, `scans`, `serve`, `agents`, `token`, `health`, `doctor`, `agent`, `completions`, `man`. Only the first word of a command line can be one.
+//! The commands beside a scan: `resume`, `scans`, `serve`, `agents`, `token`, `login`, `health`, `doctor`, `agent`, `completions`, `man`. Only the first word of a command line can be one.
 
 use super::args::{self, Args};
 use super::kept::{self, Export, ResumeRequest};
+use super::login::LoginRequest;
 use super::names::LookUp;
 use super::remote::At;
 use super::remote_command;
@@ -69,6 +70,14 @@ enum Command {
         command: remote_command::Token,
         #[command(flatten)]
         which: remote_command::Which,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Keep where a coordinator is and the token to ask it, for every --coordinator that names no other
+    Login {
+        /// What `portsweep token api` printed there
+        #[arg(value_name = "LOGIN")]
+        login: String,
         #[command(flatten)]
         place: Place,
     },
@@ -194,7 +203,7 @@ pub(super) struct Place {
 
 /// Whether a first word is one of these commands.
 pub(super) fn is_command(word: &OsString) -> bool {
-    ["resume", "scans", "serve", "agents", "token", "health", "doctor", "agent", "completions", "man"]
+    ["resume", "scans", "serve", "agents", "token", "login", "health", "doctor", "agent", "completions", "man"]
         .iter()
         .any(|name| word == name)
 }
@@ -230,6 +239,10 @@ pub(super) fn parse(
         }
         Command::Serve { words, place } => {
             ServeRequest::new(words, &place, environment, stdin, names).map(Box::new).map(Invocation::Serve)
+        }
+        Command::Login { login, place } => {
+            let request = LoginRequest::new(&login, kept::state(&place, environment)?)?;
+            Ok(Invocation::Login(Box::new(request)))
         }
         Command::Health { url, place } => {
             At::new(url.as_deref(), kept::state(&place, environment)?, environment).map(Invocation::Health)

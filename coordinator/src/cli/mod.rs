@@ -10,6 +10,7 @@ mod error;
 mod exit;
 mod keeping;
 mod kept;
+mod login;
 mod names;
 mod output;
 mod pace;
@@ -34,6 +35,7 @@ pub use error::CliError;
 pub use exit::ExitCode;
 pub use keeping::Keeping;
 pub use kept::{Export, ResumeRequest, ScansAction, ScansRequest};
+pub use login::{Login, LoginError, LoginRequest};
 pub use names::{LookUp, NameError, SystemNames};
 pub use output::{Format, Output};
 pub use remote::{API_PORT, At, RemoteRequest};
@@ -58,6 +60,8 @@ pub enum Invocation {
     Serve(Box<ServeRequest>),
     /// Something else that a coordinator is asked.
     Command(Box<RemoteCommand>),
+    /// To keep where a coordinator is, and with what token it is asked.
+    Login(Box<LoginRequest>),
     /// Whether a coordinator takes scans.
     Health(At),
     /// To go on with a scan that is kept.

@@ -2,15 +2,18 @@
 
 use super::args::Args;
 use super::keeping::Keeping;
+use super::login::{self, Login};
 use super::output::{self, Output};
 use super::presets::Presets;
 use super::request::{self, Reader};
 use super::spec::ScanSpec;
 use super::{CliError, NameError, args, pace};
 use crate::config::{Config, Environment};
+use crate::serve::page;
 use crate::state::State;
 use protocol::address::{TargetItem, parse_targets};
 use protocol::quote::Quoted;
+use protocol::token::Pin;
 use std::io::Read;
 use std::net::IpAddr;
 
@@ -20,36 +23,62 @@ pub const API_PORT: u16 = 7420;
 /// Where a coordinator is, and with what token.
 #[derive(Clone, Debug)]
 pub struct At {
-    /// `http://HOST:PORT`, without a path.
+    /// `http://HOST:PORT` or `https://HOST:PORT`, without a path.
     pub url: String,
-    /// The token that was set (`PORTSWEEP_TOKEN`); else that of this machine's coordinator is looked for in `state`.
+    /// The token that was set (`PORTSWEEP_TOKEN`) or logged in with; else that of this machine's coordinator is looked for in `state`.
     pub token: Option<String>,
+    /// By what a coordinator that speaks TLS is known; always there for https.
+    pub pin: Option<Pin>,
+    /// Whether that is what this machine's coordinator is known by: then its token is shown too.
+    pub is_own: bool,
     /// Where this machine's coordinator keeps its state.
     pub state: State,
 }
 
 impl At {
-    /// `typed` is what follows `--coordinator`, if anything does.
+    /// `typed` is what follows `--coordinator`, if anything does. `PORTSWEEP_TOKEN` is a token, or all that `token api` prints. What was
+    /// logged in with is shown to that coordinator alone.
     pub(super) fn new(typed: Option<&str>, state: State, environment: &Environment) -> Result<Self, CliError> {
-        let set = |name| environment.get(name).map(|value| value.to_string_lossy().into_owned());
+        let set = |name| environment.get(name).map(|value| value.to_string_lossy().trim().to_owned());
+        let token = set("PORTSWEEP_TOKEN").filter(|token| !token.is_empty());
+        let whole = token.as_deref().filter(|token| token.contains('#')).map(str::parse::<Login>).transpose();
+        let whole = whole.map_err(|error| CliError::Coordinator(format!("PORTSWEEP_TOKEN: {error}")))?;
+        let kept = login::kept(&state)?;
         let written = typed.map(str::to_owned).or_else(|| set("PORTSWEEP_COORDINATOR"));
         let url = match written {
             Some(written) => url(&written).ok_or_else(|| {
                 let shown = Quoted::new(&written);
-                CliError::Coordinator(format!("{shown} is no coordinator: write http://HOST:PORT"))
+                CliError::Coordinator(format!("{shown} is no coordinator: write http://HOST:PORT or https://HOST:PORT"))
             })?,
-            None => format!("http://127.0.0.1:{API_PORT}"),
+            None => match whole.as_ref().or(kept.as_ref()) {
+                Some(login) => login.url.clone(),
+                None => page::kept(&state).unwrap_or_else(|| format!("http://127.0.0.1:{API_PORT}")),
+            },
         };
-        Ok(Self { url, token: set("PORTSWEEP_TOKEN"), state })
+        let kept = kept.filter(|kept| kept.url == url);
+        let token = match (&whole, token) {
+            (Some(whole), _) => Some(whole.token.clone()),
+            (None, Some(token)) => Some(token),
+            (None, None) => kept.as_ref().map(|kept| kept.token.clone()),
+        };
+        let pin = whole.and_then(|whole| whole.pin).or_else(|| kept.and_then(|kept| kept.pin));
+        // One that runs on this state is known by the authority that lies there.
+        let own_pin = if pin.is_none() && url.starts_with("https:") { page::pin(&state) } else { None };
+        let (is_own, pin) = (own_pin.is_some(), pin.or(own_pin));
+        if url.starts_with("https:") && pin.is_none() {
+            let what = format!("it is not known by what the coordinator at {url} is known: ");
+            return Err(CliError::Coordinator(what + "portsweep login with what `portsweep token api` printed there"));
+        }
+        Ok(Self { url, token, pin, is_own, state })
     }
 }
 
 /// A coordinator's URL, with its port and without a path; `None` for what is none.
-fn url(written: &str) -> Option<String> {
-    let rest = match written.split_once("://") {
-        Some(("http", rest)) => rest,
+pub(super) fn url(written: &str) -> Option<String> {
+    let (scheme, rest) = match written.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
         Some(_) => return None,
-        None => written,
+        None => ("http", written),
     };
     let authority: hyper::http::uri::Authority = rest.strip_suffix('/').unwrap_or(rest).parse().ok()?;
     // Whatever is there beside the host is a port.
@@ -60,7 +89,7 @@ fn url(written: &str) -> Option<String> {
     if authority.host().is_empty() {
         return None;
     }
-    Some(format!("http://{}:{port}", authority.host()))
+    Some(format!("{scheme}://{}:{port}", authority.host()))
 }
 
 /// A scan for a coordinator, with what is done here with its result.
@@ -188,6 +217,7 @@ mod tests {
             ("http://127.0.0.1:7420/", "http://127.0.0.1:7420"),
             ("http://[::1]:9", "http://[::1]:9"),
             ("coordinator.example", "http://coordinator.example:7420"),
+            ("https://coordinator.example:443", "https://coordinator.example:443"),
         ] {
             assert_eq!(url(written).as_deref(), Some(meant));
         }

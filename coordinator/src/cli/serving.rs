@@ -40,7 +40,7 @@ pub(super) struct Words {
     /// Never probe what this file lists, in any scan
     #[arg(long = "excludefile", value_name = "FILE")]
     exclude_lists: Vec<PathBuf>,
-    /// Serve others without TLS: behind a TLS proxy, or a port published on loopback
+    /// Serve others without TLS: behind a TLS proxy, or a port published on loopback [default: with TLS]
     #[arg(long, requires = "allowed_hosts")]
     plain_http: bool,
     /// A name under which page and API are asked for, beside loopback; repeat for more
@@ -56,6 +56,8 @@ pub(super) struct Words {
 pub struct ServeRequest {
     /// Where page and API listen.
     pub listen: SocketAddr,
+    /// Whether they speak TLS: on loopback nobody listens in.
+    pub tls: bool,
     /// Names under which they are asked for, beside loopback.
     pub allowed_hosts: Vec<String>,
     /// Where agents of other machines dial.
@@ -84,10 +86,9 @@ impl ServeRequest {
         let presets = Presets::new(&config);
         let state = Keeping::new((place.state.as_deref(), None), presets, environment)?.state;
         let listen = words.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT)));
-        if !listen.ip().is_loopback() && !words.plain_http {
-            let what = format!("--listen {listen} is no loopback address: ");
-            let mend = "put a TLS proxy before it and add --plain-http --allowed-host NAME";
-            return Err(CliError::Coordinator(what + mend));
+        if listen.ip().is_unspecified() && words.allowed_hosts.is_empty() {
+            let what = format!("--listen {listen} says no name under which page and API are asked for: ");
+            return Err(CliError::Coordinator(what + "add --allowed-host NAME"));
         }
         let agent_listen = words.agent_listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, AGENT_PORT)));
         if agent_listen.ip().is_unspecified() && words.advertise.is_empty() {
@@ -109,6 +110,7 @@ impl ServeRequest {
             loopback.into_iter().zip([8, 128]).filter_map(|(address, prefix)| IpNet::new(address, prefix).ok());
         Ok(Self {
             listen,
+            tls: !listen.ip().is_loopback() && !words.plain_http,
             allowed_hosts: words.allowed_hosts.iter().map(|name| name.to_ascii_lowercase()).collect(),
             agent_listen,
             advertise: words.advertise,

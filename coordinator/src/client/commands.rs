@@ -135,7 +135,7 @@ async fn run(
         RemoteAction::ApiToken { name, role, write } => {
             let body = serde_json::json!({ "name": name, "role": role }).to_string().into_bytes();
             let made: crate::api::tokens::MadeToken = client.json(Method::POST, "/api/v1/tokens", Some(body)).await?;
-            give(&made.secret, write.as_deref())?;
+            give(&made.login, write.as_deref())?;
         }
     }
     Ok(ExitCode::Done)
@@ -148,15 +148,7 @@ fn out() -> impl Write {
 /// Gives a secret to whoever asked: on standard output, or whole or not at all in a file that is its owner's alone.
 fn give(secret: &str, place: Option<&Path>) -> Result<(), CommandError> {
     let Some(path) = place else { return Ok(writeln!(out(), "{secret}")?) };
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let attempt = || {
-        // Such a file has the mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        writeln!(file, "{secret}")?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)
-    };
-    attempt().map(drop).map_err(|source| CommandError::Secret { path: path.to_owned(), source })
+    super::secret::write(path, secret).map_err(|source| CommandError::Secret { path: path.to_owned(), source })
 }
 
 fn print(value: &serde_json::Value) -> Result<(), CommandError> {

@@ -9,12 +9,16 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use portsweep_agent::dial::{self, TlsError};
+use protocol::token::Pin;
 use serde::de::DeserializeOwned;
 use std::io::{self, Seek, Write};
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// A coordinator that does not take a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +40,15 @@ pub enum ClientError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Who answers there is another.
+    #[error("at {url} is not the coordinator that was logged in to")]
+    Stranger {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: TlsError,
     },
     /// It went away, or speaks something else.
     #[error("the coordinator at {url} answers no more")]
@@ -78,10 +91,15 @@ impl ClientError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } => true,
+            Self::Stranger { .. } => false,
             Self::Refused(_, status) => status.is_server_error(),
         }
     }
 }
+
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Asks one coordinator.
 #[derive(Clone, Debug)]
@@ -89,6 +107,7 @@ pub struct Client {
     url: String,
     authority: String,
     token: Option<String>,
+    pin: Option<Pin>,
     local_token: Option<PathBuf>,
 }
 
@@ -96,13 +115,14 @@ impl Client {
     /// For a coordinator.
     #[must_use]
     pub fn new(at: &At) -> Self {
-        let authority = at.url.strip_prefix("http://").unwrap_or(&at.url).to_owned();
+        let authority = at.url.split_once("://").map_or(&*at.url, |(_, authority)| authority).to_owned();
         // This machine's token is for this machine's coordinator alone.
         let host = authority.rsplit_once(':').map_or(&*authority, |(host, _)| host);
         let is_here = host == "localhost"
             || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-        let local_token = is_here.then(|| at.state.directory().join(LOCAL_TOKEN));
-        Self { url: at.url.clone(), authority, token: at.token.clone(), local_token }
+        let local_token = (is_here || at.is_own).then(|| at.state.directory().join(LOCAL_TOKEN));
+        let pin = at.pin.filter(|_| at.url.starts_with("https:"));
+        Self { url: at.url.clone(), authority, token: at.token.clone(), pin, local_token }
     }
 
     /// Where it is.
@@ -136,8 +156,9 @@ impl Client {
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
         connected.set_nodelay(true).map_err(unreachable)?;
+        let stream = self.secured(connected).await?;
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(connected)).await.map_err(|error| self.broken(error))?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
         tokio::task::spawn_local(async move {
             // How it ends is seen by whoever reads the answer.
             let _ended = connection.await;
@@ -157,6 +178,20 @@ impl Client {
         let answer = timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
         let answer = answer.map_err(|error| self.broken(error))?.map_err(|error| self.broken(error))?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refused(answer).await) }
+    }
+
+    /// The connection as it is spoken over: through TLS where a pin says by what the coordinator is known.
+    async fn secured(&self, connected: TcpStream) -> Result<Box<dyn Stream>, ClientError> {
+        let Some(pin) = self.pin else { return Ok(Box::new(connected)) };
+        let stranger = |source| ClientError::Stranger { url: self.url.clone(), source };
+        let config = dial::pinned(pin, b"http/1.1").map_err(stranger)?;
+        let shaken = timeout(CONNECT_TIMEOUT, TlsConnector::from(config).connect(dial::coordinator_name(), connected));
+        let shaken = shaken.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match shaken.map_err(TlsError::from) {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(TlsError::Handshake(source)) => Err(ClientError::Unreachable { url: self.url.clone(), source }),
+            Err(source) => Err(stranger(source)),
+        }
     }
 
     /// What a no says.

@@ -3,18 +3,22 @@
 mod commands;
 mod connection;
 pub mod follow;
+mod secret;
 mod stream;
 
 pub use commands::carry_out;
 pub use connection::{Client, ClientError};
 
 use crate::api::shape::Submitted;
-use crate::cli::{At, ExitCode, RemoteRequest, Write};
+use crate::cli::{At, ExitCode, Login, LoginRequest, RemoteRequest, Write};
 use crate::report::file::ResultFile;
 use crate::scan::Screen;
 use actix::System;
+use anyhow::Context as _;
 use hyper::Method;
 use serde::de::IgnoredAny;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
 /// A coordinator that does not say within this whether it takes scans hangs.
@@ -48,6 +52,30 @@ pub fn health(at: &At) -> ExitCode {
     };
     anstream::eprintln!("portsweep: {line}");
     ExitCode::Failed
+}
+
+/// Keeps a login, once its coordinator has answered to it; says why not on stderr.
+#[must_use]
+pub fn log_in(request: &LoginRequest) -> ExitCode {
+    let Login { url, pin, token } = request.login.clone();
+    let client = Client::new(&At { url, token: Some(token), pin, is_own: false, state: request.state.clone() });
+    let asked = System::new().block_on(client.json::<IgnoredAny>(Method::GET, "/api/v1/scans?status=running", None));
+    let kept = asked.map_err(anyhow::Error::from).and_then(|_| {
+        let (directory, path) = (request.state.directory(), request.path());
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.with_context(|| format!("cannot make {}", directory.display()))?;
+        secret::write(&path, &request.login.to_string()).with_context(|| format!("cannot write {}", path.display()))
+    });
+    match kept {
+        Ok(()) => {
+            anstream::eprintln!("portsweep: --coordinator is {} from now on", client.url());
+            ExitCode::Done
+        }
+        Err(error) => {
+            anstream::eprintln!("portsweep: {error:#}");
+            ExitCode::Failed
+        }
+    }
 }
 
 /// An error with the exit code that it leads to.

@@ -65,6 +65,14 @@ pub enum AuthorityError {
     Random(getrandom::Error),
 }
 
+/// By what the authority in `directory` is known; `None` if there is none that can be read.
+#[must_use]
+pub fn kept_pin(directory: &Path) -> Option<Pin> {
+    let text = read_if_there(&directory.join(CERTIFICATE)).ok()??;
+    let certificate = CertificateDer::from_pem_slice(text.as_bytes()).ok()?;
+    Certificate::read(&certificate).ok().map(|read| read.pin)
+}
+
 /// An agent's certificate that was signed.
 #[derive(Debug, Clone)]
 pub struct Signed {
@@ -191,27 +199,51 @@ impl Authority {
     /// # Errors
     /// As [`sign`](Self::sign).
     pub fn server_config(&self) -> Result<ServerConfig, AuthorityError> {
-        let key = KeyPair::generate()?;
-        let mut params = params("portsweep coordinator")?;
-        params.subject_alt_names = vec![SanType::DnsName(COORDINATOR_NAME.to_owned().try_into()?)];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let (chain, key) = self.own(&[])?;
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone())?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .allow_unauthenticated()
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
-            // The authority goes with it: who joins knows its pin only.
-            .with_single_cert(vec![certificate.der().clone(), self.certificate.clone()], key)?;
+            .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![LINK.to_vec(), ENROL.to_vec()];
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(config)
+    }
+
+    /// What page and API speak with others: TLS 1.3 alone, and nobody is asked for a certificate. `names` are names and addresses under
+    /// which they are asked for.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign), or if one is no name.
+    pub fn page_config(&self, names: &[String]) -> Result<ServerConfig, AuthorityError> {
+        let (chain, key) = self.own(names)?;
+        let builder =
+            ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?;
+        Ok(builder.with_no_client_auth().with_single_cert(chain, key)?)
+    }
+
+    /// The coordinator's own certificate, made anew with a key that is never written. The authority goes with it: who joins or logs in
+    /// knows its pin only.
+    fn own(&self, names: &[String]) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), AuthorityError> {
+        let key = KeyPair::generate()?;
+        let mut params = params("portsweep coordinator")?;
+        params.subject_alt_names = vec![SanType::DnsName(COORDINATOR_NAME.to_owned().try_into()?)];
+        for name in names {
+            params.subject_alt_names.push(match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(name.clone().try_into()?),
+            });
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok((vec![certificate.der().clone(), self.certificate.clone()], key))
     }
 }
 

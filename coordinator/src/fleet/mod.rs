@@ -101,6 +101,14 @@ impl Fleet {
         self.pin
     }
 
+    /// What page and API speak with others under these names and addresses.
+    ///
+    /// # Errors
+    /// If a certificate cannot be made.
+    pub async fn page_tls(&self, names: Vec<String>) -> Result<ServerConfig, FleetError> {
+        Ok(self.ask(move |registrar| registrar.page_tls(&names)).await??)
+    }
+
     /// A number that changes with every change of any agent: whoever shows them waits for that.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {

@@ -3,7 +3,7 @@
 //!
 //! Queue: requests, at most [`QUEUE_MAX`]; who finds it full is told so. The thread ends when nobody can ask any more.
 
-use super::authority::{Authority, Requested};
+use super::authority::{Authority, AuthorityError, Requested};
 use super::deed;
 use super::refusal::{Kind, Refusal};
 use super::roster::{AgentRow, AuditRow, Facts, Joining, Roster, RosterError, Standing};
@@ -21,6 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
+use utoipa::ToSchema;
 
 /// Something to be done there.
 pub(super) type Request = Box<dyn FnOnce(&mut Registrar) + Send>;
@@ -37,7 +38,7 @@ const SESSIONS_MAX: usize = 4;
 const DETAIL_CHARS_MAX: usize = 200;
 
 /// An agent as the API shows it. Times are seconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AgentView {
     /// Its id: 16 hexadecimal digits.
     pub id: String,
@@ -151,6 +152,10 @@ impl Registrar {
             self.write_refusals(false);
         }
         self.write_refusals(true);
+    }
+
+    pub(super) fn page_tls(&self, names: &[String]) -> Result<rustls::ServerConfig, AuthorityError> {
+        self.authority.page_config(names)
     }
 
     fn changed(&self) {

@@ -61,7 +61,7 @@ impl Row<'_> {
 }
 
 /// A cell that no spreadsheet takes for a formula.
-fn guarded(cell: &str) -> Cow<'_, str> {
+pub(super) fn guarded(cell: &str) -> Cow<'_, str> {
     match cell.bytes().next() {
         Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r') => Cow::Owned(format!("'{cell}")),
         _ => Cow::Borrowed(cell),

@@ -1,7 +1,7 @@
 //! What a scan found, as people and programs read it: every writer of results, on the rows of [`coordinator_core::host`].
 //!
 //! [`facts`] is what is said beside the rows. [`json`] writes the result file, [`table`] the report on a terminal,
-//! [`mod@csv`] what spreadsheets read, [`lines`] what a pipe gets, [`jsonl`] the same as JSON. [`mod@file`] keeps the result file whole and decides when it is written again.
+//! [`mod@csv`] what spreadsheets read, [`targets`] single targets by a filter, [`lines`] what a pipe gets, [`jsonl`] the same as JSON. [`mod@file`] keeps the result file whole and decides when it is written again.
 //! Where this lies: DESIGN.md "The result"; the schema of the JSON is `coordinator/schema/result-1.json`.
 
 mod by_port;
@@ -17,6 +17,7 @@ pub mod quantity;
 mod ranges;
 mod summary;
 pub mod table;
+pub mod targets;
 
 #[cfg(test)]
 mod sample;
@@ -87,6 +88,6 @@ impl Places {
 }
 
 /// Milliseconds, to the microsecond that was measured.
-fn milliseconds(rtt_us: u32) -> f64 {
+pub(crate) fn milliseconds(rtt_us: u32) -> f64 {
     f64::from(rtt_us) / 1_000.0
 }

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod feed;
+pub mod page;
 
 use crate::actors::coordinator::{self, Coordinator, Told};
 use crate::api::shape::{Progress, Scan};
@@ -33,7 +34,7 @@ use protocol::id::InstanceId;
 use protocol::token::DialAddress;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +79,7 @@ fn prepare(request: &ServeRequest) -> anyhow::Result<Prepared> {
     let key = access::secret()?;
     let access = Access::new(directory, &key, wall)?;
     // A file of its own: a second writer in the scans' database would undo what the first has begun to read for.
-    let fleet = Fleet::open(&directory.join("authority"), &directory.join("fleet.db"))?;
+    let fleet = Fleet::open(&directory.join(page::AUTHORITY), &directory.join("fleet.db"))?;
     let ended = access.ended()?;
     let (mut running, mut scans) = (Vec::new(), Vec::new());
     for record in store.scans()? {
@@ -138,7 +139,16 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let (feed, mut state) = watch::channel(Feed::new(random()?, scans));
     let feed = Arc::new(feed);
     let listening = fleet::listen(ListenSettings::at(request.agent_listen), coordinator.clone(), fleet.clone()).await?;
+    let tls = match request.tls {
+        true => Some(fleet.page_tls(api::names(request)).await?),
+        false => None,
+    };
+    let (bound, listener) = bind(request)?;
+    let page = shown(request, bound);
+    page::keep(request.state.directory(), request, bound)?;
     let serving = Serving {
+        page: page.as_str().into(),
+        pin: request.tls.then(|| fleet.pin()),
         fleet,
         advertise: advertised(request, listening.address())?,
         coordinator: coordinator.clone(),
@@ -149,15 +159,15 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
         hosts: Arc::new(api::hosts(request)),
         asks: Arc::default(),
     };
-    let (server, bound) = api::start(request.listen, serving)
-        .with_context(|| format!("cannot listen on {}: stop what does, or use --listen", request.listen))?;
+    let server = api::start(listener, tls, serving)?;
     let handle = server.handle();
     let mut server = tokio::task::spawn_local(server);
     let feeding = tokio::task::spawn_local(drain(events, Arc::clone(&feed), access));
     let (agent, mut agent_end) = Agent::start_with(agent.with(Box::new(Embedded(coordinator))));
-    anstream::eprintln!("portsweep: serving on http://{}/?key={key}", shown(request, bound));
+    anstream::eprintln!("portsweep: serving on {page}/?key={key}");
     let ended = until_told(&mut state, &mut server, &mut agent_end).await;
     feed.send_modify(|feed| feed.closing = true);
+    page::forget(request.state.directory());
     listening.stop().await;
     if ended.is_ok() {
         // What it has in flight is reported, so that nothing of it is probed again.
@@ -195,7 +205,7 @@ async fn until_told(
 }
 
 /// Takes what the coordinator tells, at once, so that nobody who follows scans slows them down.
-async fn drain(mut events: Reader<Told>, feed: Arc<watch::Sender<Feed>>, access: Addr<Access>) {
+pub(crate) async fn drain(mut events: Reader<Told>, feed: Arc<watch::Sender<Feed>>, access: Addr<Access>) {
     while let Some(told) = events.next().await {
         match told {
             Told::Event(event) => {
@@ -212,14 +222,20 @@ async fn drain(mut events: Reader<Told>, feed: Arc<watch::Sender<Feed>>, access:
     });
 }
 
+fn bind(request: &ServeRequest) -> anyhow::Result<(SocketAddr, TcpListener)> {
+    let bound = TcpListener::bind(request.listen).and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.with_context(|| format!("cannot listen on {}: stop what does, or use --listen", request.listen))
+}
+
 /// Where a person reaches the page: nobody opens an unspecified address, so there it is the first name that was allowed.
 fn shown(request: &ServeRequest, bound: SocketAddr) -> String {
+    let scheme = if request.tls { "https" } else { "http" };
     match request.allowed_hosts.first().filter(|_| bound.ip().is_unspecified()) {
         Some(name) if name.parse::<Authority>().is_ok_and(|name| name.port().is_none()) => {
-            format!("{name}:{}", bound.port())
+            format!("{scheme}://{name}:{}", bound.port())
         }
-        Some(name) => name.clone(),
-        None => bound.to_string(),
+        Some(name) => format!("{scheme}://{name}"),
+        None => format!("{scheme}://{bound}"),
     }
 }
 

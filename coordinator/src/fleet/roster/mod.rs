@@ -19,6 +19,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// "pswp": the application id of all our databases.
 const APPLICATION_ID: i32 = 0x7073_7770;
@@ -50,7 +51,7 @@ pub enum RosterError {
 }
 
 /// Whether an agent may connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// It may.
