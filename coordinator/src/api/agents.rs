@@ -23,8 +23,27 @@ const ROWS_MAX: u32 = 1_000;
 /// The agents that a coordinator knows.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Agents {
-    /// By name; those that were revoked too.
+    /// Those that joined, by name; those that were revoked too.
     pub agents: Vec<AgentView>,
+    /// The agent of the coordinator's own process.
+    pub own: OwnAgent,
+}
+
+/// The agent of the coordinator's own process. It needs no certificate, and cannot be revoked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OwnAgent {
+    /// Its name.
+    pub name: String,
+    /// The place in the network it sees from.
+    pub vantage: String,
+    /// The version of its software.
+    pub software: String,
+    /// How it asks for life: `icmp` or `tcp`.
+    pub ping_method: String,
+    /// What it may probe: networks.
+    pub allow: Vec<String>,
+    /// The nonce of its process: 16 hexadecimal digits.
+    pub instance: String,
 }
 
 /// What was done and refused.
@@ -100,7 +119,7 @@ pub async fn list(request: HttpRequest, serving: web::Data<Serving>) -> Result<H
     Query::of(&request, &[])?;
     let mut agents = serving.fleet.agents().await.map_err(refused)?;
     agents.iter_mut().for_each(|agent| agent.rests_until = serving.feed.borrow().rests_until(&agent.name));
-    Ok(HttpResponse::Ok().json(Agents { agents }))
+    Ok(HttpResponse::Ok().json(Agents { agents, own: serving.own.clone() }))
 }
 
 /// `GET /agents/{name}`

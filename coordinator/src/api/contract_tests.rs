@@ -1,6 +1,7 @@
 //! The API keeps to its own document: every operation in it is asked, with requests made at random from it, good and bad, and every answer
 //! must be one that the document allows. No agent runs here, so nothing is probed.
 
+use super::agents::OwnAgent;
 use super::description::{For, OPERATIONS, Operation, Value as Kind};
 use super::{Serving, openapi, start};
 use crate::actors::coordinator::{Coordinator, TOLD};
@@ -80,29 +81,29 @@ impl Random {
 }
 
 /// A coordinator without agents that serves its API.
-struct World {
+pub(super) struct World {
     directory: TempDir,
     access: Addr<Access>,
-    at: SocketAddr,
+    pub(super) at: SocketAddr,
     document: Value,
     validators: BTreeMap<String, Validator>,
 }
 
 /// What was answered.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     kind: String,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 /// What is asked.
 #[derive(Clone, Debug, Default)]
-struct Ask {
-    method: String,
-    path: String,
-    token: Option<String>,
-    content_type: Option<&'static str>,
-    body: Vec<u8>,
+pub(super) struct Ask {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) token: Option<String>,
+    pub(super) content_type: Option<&'static str>,
+    pub(super) body: Vec<u8>,
 }
 
 impl World {
@@ -126,6 +127,7 @@ impl World {
             hosts: Arc::new(vec!["test".to_owned()]),
             page: "http://127.0.0.1:7420".into(),
             pin: None,
+            own: OwnAgent::default(),
             fleet,
             advertise: Arc::new(["127.0.0.1:7421".parse().unwrap()]),
             asks: Arc::default(),
@@ -144,11 +146,11 @@ impl World {
         Self { directory, access, at, document, validators }
     }
 
-    fn local_token(&self) -> String {
+    pub(super) fn local_token(&self) -> String {
         std::fs::read_to_string(self.directory.path().join(LOCAL_TOKEN)).unwrap()
     }
 
-    async fn ask(&self, ask: &Ask) -> Answer {
+    pub(super) async fn ask(&self, ask: &Ask) -> Answer {
         let stream = TcpStream::connect(self.at).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::task::spawn_local(async move {
@@ -323,7 +325,7 @@ fn request(world: &World, operation: &Operation, ids: &[String], random: &mut Ra
     (ask, wrong)
 }
 
-fn story<F: Future<Output = ()>>(story: impl FnOnce(World) -> F) {
+pub(super) fn story<F: Future<Output = ()>>(story: impl FnOnce(World) -> F) {
     System::new().block_on(async {
         tokio::time::timeout(STORY_TIMEOUT, story(World::start())).await.expect("it ends in time");
     });

@@ -149,6 +149,17 @@ pub const OPERATIONS: &[Operation] = &[
         refusals: &[],
     },
     Operation {
+        id: "metrics",
+        method: "GET",
+        path: "/metrics",
+        says: "The coordinator in numbers, for Prometheus.",
+        who: For::Viewers,
+        parameters: &[],
+        body: None,
+        answers: &[Answer { status: 200, says: "They.", content: &[("text/plain", None)] }],
+        refusals: &[],
+    },
+    Operation {
         id: "description",
         method: "GET",
         path: "/api/v1/openapi.json",
@@ -331,7 +342,7 @@ pub const OPERATIONS: &[Operation] = &[
         id: "events",
         method: "GET",
         path: "/api/v1/events",
-        says: "Server-sent events: `progress`, `findings`, `scan`, `agents`, and `snapshot` where what was missed is not known any more. Last-Event-ID resumes.",
+        says: "Server-sent events: `progress`, `findings`, `scan`, `agent`, and `snapshot` where what was missed is not known any more. Last-Event-ID resumes.",
         who: For::Viewers,
         parameters: &[Parameter {
             name: "scan",

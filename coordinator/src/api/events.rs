@@ -1,4 +1,4 @@
-//! `GET /events`: one stream of server-sent events (WHATWG HTML, section 9.2): `progress`, `findings`, `scan`.
+//! `GET /events`: one stream of server-sent events (WHATWG HTML, section 9.2): `progress`, `findings`, `scan`, `agent`.
 //!
 //! A reader that comes back says by `Last-Event-ID` what it saw last and gets what came after it. What the ring no longer holds, or another
 //! process gave, and a reader's first connection, are answered with one `snapshot`: the state now. A reader that is too slow gets one too.
@@ -8,6 +8,7 @@ use super::ask::{self, Query};
 use super::description::parameters;
 use super::problem::Problem;
 use super::shape::Scan;
+use crate::fleet::AgentView;
 use crate::serve::feed::{EventId, Feed, Since};
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Bytes;
@@ -94,8 +95,9 @@ impl Stream {
                 }
                 self.seen = Some(last);
             }
-            Since::Snapshot(scans, last) => {
-                if let Ok(data) = serde_json::to_string(&Snapshot { scans: &scans }) {
+            Since::Snapshot(scans, agents, last) => {
+                let agents = self.of.is_none().then_some(&*agents);
+                if let Ok(data) = serde_json::to_string(&Snapshot { scans: &scans, agents }) {
                     write_event(&mut text, "snapshot", last, &data);
                 }
                 self.seen = Some(last);
@@ -108,6 +110,9 @@ impl Stream {
 #[derive(Serialize)]
 struct Snapshot<'a> {
     scans: &'a [Scan],
+    /// Absent for who follows one scan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<&'a [AgentView]>,
 }
 
 /// JSON holds no line end, so one `data` line is enough.

@@ -10,6 +10,7 @@ pub mod description;
 pub mod door;
 mod events;
 pub mod guard;
+mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod receipt;
@@ -19,6 +20,8 @@ pub mod shape;
 pub mod targets;
 pub mod tokens;
 
+#[cfg(test)]
+mod bad_input_tests;
 #[cfg(test)]
 mod contract_tests;
 
@@ -34,6 +37,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
 use actix_web::{App, HttpServer, web};
+use agents::OwnAgent;
 use hyper::http::uri::Authority;
 use problem::Problem;
 use protocol::range_set::AddressSet;
@@ -74,6 +78,8 @@ pub struct Serving {
     pub page: Arc<str>,
     /// By what they are known in TLS; `None` without.
     pub pin: Option<Pin>,
+    /// The agent of this process.
+    pub own: OwnAgent,
     /// Where they dial, as join tokens say.
     pub advertise: Arc<[DialAddress]>,
     /// How many changes were asked for.
@@ -174,6 +180,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(way("/").get(door::door))
         .service(way("/healthz").get(door::healthz))
         .service(way("/readyz").get(door::readyz))
+        .service(way("/metrics").get(metrics::metrics))
         .service(api)
         .default_service(web::to(nothing_here));
 }

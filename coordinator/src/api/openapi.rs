@@ -24,6 +24,7 @@ use utoipa::OpenApi;
     agents::Labels,
     agents::MadeJoinToken,
     agents::NewJoinToken,
+    agents::OwnAgent,
     agents::Row,
     change::Exclusion,
     change::Setting,

@@ -2,7 +2,7 @@
 
 use super::connection::{Client, ClientError};
 use super::follow;
-use crate::api::agents::MadeJoinToken;
+use crate::api::agents::{MadeJoinToken, OwnAgent};
 use crate::api::change::{Exclusion, Setting};
 use crate::api::shape::{Changed, Scan, Scans};
 use crate::cli::{ExitCode, Output, RemoteAction, RemoteCommand};
@@ -221,11 +221,15 @@ struct Agent {
 #[derive(Deserialize)]
 struct Agents {
     agents: Vec<Agent>,
+    own: OwnAgent,
 }
 
 async fn agents(client: &Client) -> Result<(), CommandError> {
-    let Agents { agents } = client.json(Method::GET, "/api/v1/agents", None).await?;
+    let Agents { agents, own } = client.json(Method::GET, "/api/v1/agents", None).await?;
     let mut rows = vec![["NAME", "STATE", "VANTAGE", "VERSION", "LABELS", "ALLOWS"].map(str::to_owned)];
+    // It is there as long as its coordinator answers.
+    let allow = own.allow.join(",");
+    rows.push([own.name, "here".to_owned(), own.vantage, own.software, String::new(), allow]);
     for agent in agents {
         let standing = agent.standing.as_str().unwrap_or("unknown").to_owned();
         let state = match (&*standing, agent.connected) {

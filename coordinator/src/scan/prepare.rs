@@ -49,6 +49,11 @@ impl AgentParts {
         self.identity.instance
     }
 
+    /// What it is, for whoever shows it.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     pub(crate) fn with(self, dial: Box<dyn Dial>) -> Parts {
         let Self { identity, scope, probers } = self;
         Parts { identity, scope, clock: Clock::Boottime, dial, probers, jitter: random_or_zero }

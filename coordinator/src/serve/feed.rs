@@ -5,6 +5,7 @@
 //! instead: it is skipped ahead, and never holds anybody up.
 
 use crate::api::shape::{Finding, Progress, Scan};
+use crate::fleet::AgentView;
 use crate::scan::wall;
 use coordinator_core::control::ChangeError;
 use coordinator_core::coordinator::Event;
@@ -52,9 +53,9 @@ impl FromStr for EventId {
 #[derive(Debug)]
 pub struct Entry {
     number: u64,
-    /// The scan that it is of.
-    pub scan: ScanId,
-    /// What it is: `progress`, `findings` or `scan`.
+    /// The scan that it is of; `None` for an agent's.
+    pub scan: Option<ScanId>,
+    /// What it is: `progress`, `findings`, `scan` or `agent`.
     pub kind: &'static str,
     /// It, as JSON.
     pub data: String,
@@ -65,7 +66,20 @@ pub enum Since {
     /// What came after what it saw, oldest first, and the last event's id.
     Events(Vec<Arc<Entry>>, EventId),
     /// What it saw is too long ago, or unknown: the state now, and the last event's id.
-    Snapshot(Vec<Scan>, EventId),
+    Snapshot(Vec<Scan>, Vec<AgentView>, EventId),
+}
+
+/// What became known since the process started, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Outcomes of targets.
+    pub settled: u64,
+    /// Reports that were committed.
+    pub commits: u64,
+    /// Open ports and live hosts.
+    pub findings: u64,
+    /// Changes to running scans.
+    pub changes: u64,
 }
 
 /// The state of the moment, and what led to it.
@@ -76,6 +90,10 @@ pub struct Feed {
     ring: VecDeque<Arc<Entry>>,
     ring_bytes: usize,
     scans: BTreeMap<ScanId, Scan>,
+    /// By id.
+    agents: BTreeMap<String, AgentView>,
+    /// What became known so far.
+    pub totals: Totals,
     /// Submitted, and not known to be stored.
     expected: BTreeMap<ScanId, Scan>,
     /// What became of changes that were asked for, newest last.
@@ -98,6 +116,8 @@ impl Feed {
             ring: VecDeque::new(),
             ring_bytes: 0,
             scans: scans.into_iter().map(|scan| (scan.key(), scan)).collect(),
+            agents: BTreeMap::new(),
+            totals: Totals::default(),
             expected: BTreeMap::new(),
             answers: VecDeque::new(),
             rests: BTreeMap::new(),
@@ -138,7 +158,7 @@ impl Feed {
     /// What came after `seen`; of one scan, or of all.
     #[must_use]
     pub fn since(&self, seen: Option<EventId>, of: Option<ScanId>) -> Since {
-        let fits = |id: ScanId| of.is_none_or(|of| of == id);
+        let fits = |id: Option<ScanId>| of.is_none_or(|of| id == Some(of));
         let first = self.ring.front().map_or(self.last + 1, |entry| entry.number);
         match seen {
             Some(seen) if seen.run == self.run && seen.number <= self.last && seen.number + 1 >= first => {
@@ -147,8 +167,33 @@ impl Feed {
                     .range(usize::try_from(seen.number + 1 - first).unwrap_or(usize::MAX).min(self.ring.len())..);
                 Since::Events(after.filter(|entry| fits(entry.scan)).cloned().collect(), self.last())
             }
-            _ => Since::Snapshot(self.scans().filter(|scan| fits(scan.key())).cloned().collect(), self.last()),
+            _ => {
+                let scans = self.scans().filter(|scan| fits(Some(scan.key()))).cloned().collect();
+                let agents = self.agents.values().filter(|_| fits(None)).cloned().collect();
+                Since::Snapshot(scans, agents, self.last())
+            }
         }
+    }
+
+    /// How many events can be gone back to.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// The agents as they are now; true if that is news. When one was last heard is none.
+    pub fn agents_are(&mut self, agents: Vec<AgentView>) -> bool {
+        let mut is_news = false;
+        for agent in agents {
+            let timeless = |agent: &AgentView| AgentView { seen_at: None, ..agent.clone() };
+            let known = self.agents.get(&agent.id);
+            if known.is_none_or(|known| timeless(known) != timeless(&agent)) {
+                self.push(None, "agent", &agent);
+                is_news = true;
+            }
+            self.agents.insert(agent.id.clone(), agent);
+        }
+        is_news
     }
 
     /// A scan is about to be submitted: it is shown once it is stored.
@@ -161,23 +206,28 @@ impl Feed {
         match event {
             Event::Created { scan } => {
                 if let Some(shown) = self.expected.remove(scan) {
-                    self.push(*scan, "scan", &shown);
+                    self.push(Some(*scan), "scan", &shown);
                     self.scans.insert(*scan, shown);
                 }
             }
             Event::Committed { scan, findings, signs, progress, loss } => {
+                self.totals.commits += 1;
+                self.totals.findings += findings.len() as u64;
                 if !(findings.is_empty() && signs.is_empty()) {
                     let signs = signs.iter().map(Finding::of_sign);
                     let findings = findings.iter().map(Finding::new).chain(signs).collect();
-                    self.push(*scan, "findings", &Findings { scan: scan.to_string(), findings });
+                    self.push(Some(*scan), "findings", &Findings { scan: scan.to_string(), findings });
                 }
                 let progress = Progress::new(progress, *loss);
-                self.push(*scan, "progress", &Progressed { scan: scan.to_string(), progress: &progress });
+                self.push(Some(*scan), "progress", &Progressed { scan: scan.to_string(), progress: &progress });
                 if let Some(shown) = self.scans.get_mut(scan) {
+                    let before = shown.progress.as_ref().map_or(0, |before| before.settled);
+                    self.totals.settled += progress.settled.saturating_sub(before);
                     shown.progress = Some(progress);
                 }
             }
             Event::Changed { ask, outcome, .. } => {
+                self.totals.changes += u64::from(outcome.is_ok());
                 self.answers.push_back((*ask, *outcome));
                 if self.answers.len() > ANSWERS_MAX {
                     self.answers.pop_front();
@@ -199,10 +249,10 @@ impl Feed {
         let Some(shown) = self.scans.get_mut(&id) else { return };
         change(shown);
         let shown = shown.clone();
-        self.push(id, "scan", &shown);
+        self.push(Some(id), "scan", &shown);
     }
 
-    fn push(&mut self, scan: ScanId, kind: &'static str, data: &impl Serialize) {
+    fn push(&mut self, scan: Option<ScanId>, kind: &'static str, data: &impl Serialize) {
         // What is told is made of strings and numbers: it can be written.
         let Ok(data) = serde_json::to_string(data) else { return };
         self.last += 1;
@@ -238,3 +288,6 @@ impl Entry {
 
 /// When a scan that is stored as finished ended, as far as it is known.
 pub type Ended = BTreeMap<ScanId, Timestamp>;
+
+#[cfg(test)]
+mod tests;

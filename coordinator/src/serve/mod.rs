@@ -8,6 +8,7 @@ pub mod feed;
 pub mod page;
 
 use crate::actors::coordinator::{self, Coordinator, Told};
+use crate::api::agents::OwnAgent;
 use crate::api::shape::{Progress, Scan};
 use crate::api::{self, Serving};
 use crate::cli::{ExitCode, ServeRequest};
@@ -19,6 +20,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::thread;
 use access::Access;
 use actix::prelude::*;
+use agent_core::agent::Identity;
 use anyhow::Context as _;
 use coordinator_core::coordinator::{Coordinator as Machine, Event};
 use coordinator_core::resume::Resumed;
@@ -31,6 +33,7 @@ use portsweep_agent::clock::Clock;
 use portsweep_agent::queue::{self, Reader};
 use portsweep_agent::scope::Scope;
 use protocol::id::InstanceId;
+use protocol::message::PingMethod;
 use protocol::token::DialAddress;
 use std::fs;
 use std::io;
@@ -146,7 +149,10 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let (bound, listener) = bind(request)?;
     let page = shown(request, bound);
     page::keep(request.state.directory(), request, bound)?;
+    let own = own(request, agent.identity());
+    let watching = tokio::task::spawn_local(watch_agents(fleet.clone(), Arc::clone(&feed)));
     let serving = Serving {
+        own,
         page: page.as_str().into(),
         pin: request.tls.then(|| fleet.pin()),
         fleet,
@@ -179,6 +185,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     }
     handle.stop(true).await;
     feeding.abort();
+    watching.abort();
     ended.map(|()| ExitCode::Done)
 }
 
@@ -236,6 +243,40 @@ fn shown(request: &ServeRequest, bound: SocketAddr) -> String {
         }
         Some(name) => format!("{scheme}://{name}"),
         None => format!("{scheme}://{bound}"),
+    }
+}
+
+/// The agent of this process, as it is shown.
+fn own(request: &ServeRequest, identity: &Identity) -> OwnAgent {
+    let ping_method = match identity.ping_method {
+        PingMethod::Icmp => "icmp",
+        PingMethod::Tcp => "tcp",
+    };
+    OwnAgent {
+        name: identity.name.to_string(),
+        vantage: identity.vantage.to_string(),
+        software: identity.software.clone(),
+        ping_method: ping_method.to_owned(),
+        allow: request.allow.iter().map(ToString::to_string).collect(),
+        instance: identity.instance.to_string(),
+    }
+}
+
+/// Tells of what changes with agents of other machines.
+async fn watch_agents(fleet: Fleet, feed: Arc<watch::Sender<Feed>>) {
+    let mut changes = fleet.changes();
+    loop {
+        changes.borrow_and_update();
+        match fleet.agents().await {
+            Ok(agents) => {
+                feed.send_if_modified(|feed| feed.agents_are(agents));
+            }
+            // They are asked for again with the next change.
+            Err(error) => tracing::warn!(%error, "who follows the events is not told of the agents"),
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 
