@@ -121,6 +121,7 @@ impl World {
         let serving = Serving {
             coordinator,
             store,
+            spool: directory.path().into(),
             feed,
             access: access.clone(),
             exclude: Arc::new(AddressSet::new()),

@@ -45,6 +45,7 @@ use protocol::token::{DialAddress, Pin};
 use rustls::ServerConfig;
 use std::io;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub struct Serving {
     pub coordinator: Addr<Coordinator>,
     /// What is stored.
     pub store: StoreHandle,
+    /// Where a result is put that is about to be sent: beside what is stored, as a container may have no other place to write to.
+    pub spool: Arc<Path>,
     /// What is known of scans, and became known.
     pub feed: Arc<watch::Sender<Feed>>,
     /// Who may ask.

@@ -23,6 +23,7 @@ use protocol::id::ScanId;
 use protocol::plan::Plan;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, Write};
+use std::path::Path;
 use std::time::Duration;
 
 /// How much of a result is sent at once.
@@ -73,7 +74,9 @@ pub async fn results(
     let view = View { open_only, by_port };
     let id = ask::scan_id(&id)?;
     let finished = scans::known(&serving, id)?.finished;
-    let written = serving.store.look(move |store| write_to_file(|out| result(out, store, id, finished, form, view)));
+    let spool = serving.spool.clone();
+    let look = move |store: &dyn Store| write_to_file(&spool, |out| result(out, store, id, finished, form, view));
+    let written = serving.store.look(look);
     send(written.await, form.content_type())
 }
 
@@ -86,8 +89,9 @@ pub async fn findings(
     Query::of(&request, &[])?;
     let id = ask::scan_id(&id)?;
     scans::known(&serving, id)?;
+    let spool = serving.spool.clone();
     let written = serving.store.look(move |store| {
-        write_to_file(|out| {
+        write_to_file(&spool, |out| {
             let (account, _) = account(store, id, None)?;
             account.for_each_found(store, &mut |found, signs| {
                 let signs = signs.iter().map(Finding::of_sign);
@@ -166,8 +170,8 @@ fn result(
     }
 }
 
-pub(super) fn write_to_file(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
-    let mut out = BufWriter::with_capacity(CHUNK_BYTES, tempfile::tempfile()?);
+pub(super) fn write_to_file(spool: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<File> {
+    let mut out = BufWriter::with_capacity(CHUNK_BYTES, tempfile::tempfile_in(spool)?);
     fill(&mut out)?;
     let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.rewind()?;

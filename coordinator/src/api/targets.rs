@@ -125,9 +125,10 @@ pub(super) async fn page(
         Form::Jsonl => "application/x-ndjson",
         Form::Csv => "text/csv; charset=utf-8",
     };
+    let spool = serving.spool.clone();
     let written = serving.store.look(move |store| {
         let mut next = None;
-        let file = write_to_file(|out| {
+        let file = write_to_file(&spool, |out| {
             next = write(out, store, id, &wanted)?;
             Ok(())
         })?;

@@ -152,6 +152,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let own = own(request, agent.identity());
     let watching = tokio::task::spawn_local(watch_agents(fleet.clone(), Arc::clone(&feed)));
     let serving = Serving {
+        spool: request.state.directory().into(),
         own,
         page: page.as_str().into(),
         pin: request.tls.then(|| fleet.pin()),

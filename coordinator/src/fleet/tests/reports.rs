@@ -67,6 +67,7 @@ async fn world(settings: Settings) -> World {
         rate: None,
         tries: Some(1),
         weight: 1,
+        agent_wait_s: None,
         status: ScanStatus::Running,
         request: String::new(),
     };

@@ -26,7 +26,7 @@ fn scanned(ports: u16) -> (MemoryStore, ScanId, Plan) {
     addresses.insert_net("192.0.2.0/25".parse().unwrap());
     addresses.insert_net("2001:db8::/127".parse().unwrap());
     let addresses = RankedRanges::try_from(&addresses).unwrap();
-    let parts = PlanParts { addresses, slots: Slots::new(true, (1..=ports).collect()), seed: 5 };
+    let parts = PlanParts { addresses, slots: Slots::new(true, (1..=ports).collect()), seed: 5, vantages: Vec::new() };
     let plan = Plan::try_from(parts.clone()).unwrap();
     let mut store = MemoryStore::new();
     let record = ScanRecord { plan: parts, ..example() };

@@ -11,6 +11,7 @@ fn agent(name: &str, connected: bool, seen_at: i64) -> AgentView {
         connected,
         connected_at: None,
         drained: false,
+        rests_until: None,
         seen_at: Some(seen_at),
         peer: None,
         software: "0".to_owned(),
