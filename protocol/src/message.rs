@@ -130,20 +130,24 @@ pub struct Report {
     pub checks: Checks,
 }
 
-/// How often something was asked again that is known to answer, to measure the loss; of hosts that answered before and after.
+/// What was measured of the loss beside the outcomes: how often something was asked again that is known to answer, of hosts that
+/// answered before and after, and what became of a sample of tries whose silent ones were repeated at once. And how much may be in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checks {
     /// How many were answered.
     pub answered: u32,
     /// How many were not.
     pub lost: u32,
+    /// How many probes the agent may have in flight by then, of those that it is allowed; 0 if it does not say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub window: u32,
 }
 
 impl Checks {
     /// True if there were none.
     #[must_use]
     pub const fn is_none(&self) -> bool {
-        self.answered == 0 && self.lost == 0
+        self.answered == 0 && self.lost == 0 && self.window == 0
     }
 }
 
@@ -254,6 +258,11 @@ pub struct ProbeOptions {
 
 /// The most probes in flight to one host, all kinds together, while nothing is known of it and nobody says otherwise.
 pub const PER_HOST_WINDOW: u32 = 128;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_false(value: &bool) -> bool {

@@ -58,6 +58,9 @@ struct Expect {
     seconds_max: f64,
     /// The most probes for each target, on average.
     tries_max: Option<f64>,
+    /// Whether this is only reached because windows follow what is measured: without, it is missed.
+    #[serde(default)]
+    by_law: bool,
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -108,7 +111,22 @@ fn run(case: &Case) -> anyhow::Result<()> {
     let score = Score::of(&case.world, &asked, &Seen::in_result(&swept.result)?);
     let figures = figures(&score, &swept);
     eprintln!("{}\n    {figures}", case.about);
-    judge(case, &asked, &score, &swept).with_context(|| figures)
+    judge(case, &asked, &score, &swept).with_context(|| figures)?;
+    if case.expect.by_law {
+        without_law(case, &asked, &words)?;
+    }
+    Ok(())
+}
+
+/// The same world without the law of the windows misses what is expected.
+fn without_law(case: &Case, asked: &Asked, words: &[&str]) -> anyhow::Result<()> {
+    let words: Vec<_> = words.iter().copied().chain(["--fixed-windows"]).collect();
+    let swept = sweep(case.world.clone(), &words)?;
+    let score = Score::of(&case.world, asked, &Seen::in_result(&swept.result)?);
+    let figures = figures(&score, &swept);
+    eprintln!("    without the law: {figures}");
+    ensure!(judge(case, asked, &score, &swept).is_err(), "what is expected is reached without the law too: {figures}");
+    Ok(())
 }
 
 fn judge(case: &Case, asked: &Asked, score: &Score, swept: &Swept) -> anyhow::Result<()> {

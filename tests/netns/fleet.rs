@@ -80,6 +80,7 @@ pub(crate) fn same(mut here: Value, mut fleet: Value) -> anyhow::Result<()> {
     // Who saw it is different by nature.
     for result in [&mut here, &mut fleet] {
         result["summary"]["estimated_loss_interval"] = Value::Null;
+        result["summary"]["window"] = Value::Null;
         for host in result["hosts"].as_array_mut().into_iter().flatten() {
             host["status"]["reason"] = Value::Null;
             for port in host["ports"].as_array_mut().into_iter().flatten() {

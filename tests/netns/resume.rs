@@ -88,7 +88,7 @@ pub(crate) fn essence(mut result: Value) -> Value {
     for member in ["id", "command", "rate", "started", "updated", "finished"] {
         result["scan"][member] = Value::Null;
     }
-    for member in ["elapsed_s", "estimated_loss", "single_try"] {
+    for member in ["elapsed_s", "estimated_loss", "single_try", "window"] {
         result["summary"][member] = Value::Null;
     }
     result["agents"] = Value::Null;

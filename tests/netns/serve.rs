@@ -117,7 +117,7 @@ fn comparable(mut result: Value) -> Value {
         result["scan"][member].take();
     }
     result["agents"].take();
-    for member in ["elapsed_s", "estimated_loss", "estimated_loss_interval", "single_try"] {
+    for member in ["elapsed_s", "estimated_loss", "estimated_loss_interval", "single_try", "window"] {
         result["summary"][member].take();
     }
     for host in result["hosts"].as_array_mut().into_iter().flatten() {

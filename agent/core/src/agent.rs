@@ -15,16 +15,19 @@
 mod control;
 mod fill;
 
-use crate::attempt::{Batch, ProbeId, Settled};
-use crate::host_table::{Back, HostTable};
+use crate::attempt::{Batch, ProbeId, Settled, Why};
+use crate::host_table::{Again, Back, HostTable};
 use crate::lease::Lease;
 use crate::orders::{Orders, ScanOrders};
+use crate::overall::Overall;
 use crate::pacer::Pacer;
 use crate::right::Right;
 use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
-use protocol::message::{AgentMessage, Claim, CoordinatorMessage, Grant, HeldShare, Hello, PingMethod, Run, Welcome};
+use protocol::message::{
+    AgentMessage, Checks, Claim, CoordinatorMessage, Grant, HeldShare, Hello, PingMethod, ProbeOptions, Run, Welcome,
+};
 use protocol::plan::SHARD_TARGETS_MAX;
 use protocol::probe::{Cause, Outcome, ProbeKind, Target};
 use protocol::range_set::AddressSet;
@@ -121,6 +124,8 @@ struct Scan {
 #[derive(Debug)]
 struct Out {
     target: Target,
+    why: Why,
+    sent_at: Time,
     overdue: bool,
 }
 
@@ -143,8 +148,9 @@ pub struct Agent {
     /// How many of them are in flight.
     in_flight: usize,
     hosts: HostTable,
+    overall: Overall,
     /// What is to be asked again, and under which lease.
-    checks: VecDeque<(Epoch, Target)>,
+    checks: VecDeque<(Epoch, Again)>,
     checks_made: u32,
     scans: BTreeMap<ScanId, Scan>,
     last_orders: u64,
@@ -176,6 +182,7 @@ impl Agent {
             out: BTreeMap::new(),
             in_flight: 0,
             hosts: HostTable::default(),
+            overall: Overall::default(),
             checks: VecDeque::new(),
             checks_made: 0,
             scans: BTreeMap::new(),
@@ -376,7 +383,8 @@ impl Agent {
         self.giving_back.remove(&epoch);
         self.turns.retain(|&turn| turn != epoch);
         self.forget_aside(&lease);
-        let report = lease.into_report(cause, self.hosts.take_checked());
+        let window = self.window(&lease.grant().options);
+        let report = lease.into_report(cause, Checks { window, ..self.hosts.take_checked() });
         self.unacknowledged.keep(report.clone());
         if self.session == Session::Open {
             self.send(AgentMessage::Report(report));
@@ -388,27 +396,54 @@ impl Agent {
             let Some(out) = self.out.get_mut(&id).filter(|out| !out.overdue) else { continue };
             out.overdue = true;
             self.in_flight -= 1;
-            let again = self.hosts.overdue(now, out.target.address, id.is_check());
-            self.check(id.epoch, again);
+            let (target, why, sent_at) = (out.target, out.why, out.sent_at);
+            if why == Why::Check {
+                self.overall.checked(now, target.address, sent_at, false);
+            }
+            let again = self.hosts.overdue(now, target, why, sent_at);
+            self.ask_again(id.epoch, again);
         }
     }
 
     /// Something is to be asked again, under the lease whose silent try was the reason.
-    fn check(&mut self, epoch: Epoch, target: Option<Target>) {
-        if let Some(target) = target.filter(|_| self.checks.len() < CHECKS_MAX) {
-            self.checks.push_back((epoch, target));
+    fn ask_again(&mut self, epoch: Epoch, again: Option<Again>) {
+        if let Some(again) = again.filter(|_| self.checks.len() < CHECKS_MAX) {
+            self.checks.push_back((epoch, again));
+        }
+    }
+
+    /// How much may be in flight of what a scan and this machine allow.
+    fn window(&self, options: &ProbeOptions) -> u32 {
+        let most = options.window.min(self.identity.window_max);
+        if options.law { self.overall.of(most) } else { most }
+    }
+
+    /// What a probe that came back says of the window over all.
+    fn heard(&mut self, now: Time, back: &Back) {
+        let silent = back.outcome.is_silence();
+        match back.why {
+            // What was overdue before counted as lost then.
+            Why::Check if !back.overdue && (silent || back.outcome.is_sign_of_life()) => {
+                self.overall.checked(now, back.target.address, back.sent_at, !silent);
+            }
+            Why::Try if back.outcome == Outcome::not_probed(Cause::LocalLimit) => self.overall.pressed(now),
+            Why::Try if !back.overdue && back.outcome.is_sign_of_life() => {
+                self.overall.answered(self.identity.window_max);
+            }
+            _ => {}
         }
     }
 
     fn settled(&mut self, now: Time, settled: &[Settled]) {
         let mut counted = 0;
         for one in settled {
-            let Some(Out { target, overdue }) = self.out.remove(&one.id) else { continue };
+            let Some(Out { target, why, sent_at, overdue }) = self.out.remove(&one.id) else { continue };
             self.in_flight -= usize::from(!overdue);
-            let check = one.id.is_check();
-            let again = self.hosts.settled(now, Back { target, outcome: one.outcome, rtt: one.rtt, overdue, check });
-            self.check(one.id.epoch, again);
-            if check {
+            let back = Back { target, outcome: one.outcome, rtt: one.rtt, overdue, why, sent_at };
+            self.heard(now, &back);
+            let again = self.hosts.settled(now, back);
+            self.ask_again(one.id.epoch, again);
+            if why != Why::Try {
                 continue;
             }
             let Some(lease) = self.leases.get_mut(&one.id.epoch) else { continue };

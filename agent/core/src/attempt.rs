@@ -18,17 +18,28 @@ impl ProbeId {
     /// The highest bit of an index, which no target's index has: a plan's cohort has at most 4,096 addresses and 65,536 slots.
     const CHECK: u32 = 1 << 31;
 
-    /// Names a check: something is asked again that answered, to see whether it still does. It settles nothing of its lease.
+    /// Names what is asked again to measure the loss: a check or a repeat (see [`Why`]). It settles nothing of its lease.
     #[must_use]
     pub const fn check(epoch: Epoch, number: u32) -> Self {
         Self { epoch, index: number | Self::CHECK }
     }
 
-    /// True if it names a check.
+    /// True if it names such a thing.
     #[must_use]
     pub const fn is_check(self) -> bool {
         self.index & Self::CHECK != 0
     }
+}
+
+/// Why something is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// To settle a target.
+    Try,
+    /// It answered before: does it still?
+    Check,
+    /// It did not answer just now, in a sample: was that try lost? The so many-th time.
+    Repeat(u8),
 }
 
 /// One try at one target.

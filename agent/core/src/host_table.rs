@@ -9,7 +9,10 @@
 //!   and whose pacer is full: their window begins anew, their rate is kept.
 //! - H5: what is overdue is in flight no longer, and is not counted again when it comes back. How long a try waits follows the round
 //!   trips that were measured of its host, else of its neighbours (see [`round_trip`](crate::round_trip)).
+//! - H6: of the tries of a host that answers every [`SAMPLED`]th is in a sample; if it is silent it is repeated at once, to measure the loss.
+//! - H7: a host that met its limit is paced by the law; checks are not held back by that, but count.
 
+use crate::attempt::Why;
 use crate::pacer::Pacer;
 use crate::round_trip::{Neighbourhood, RoundTrip, WAIT_MIN, Wait};
 use crate::window::Window;
@@ -29,6 +32,10 @@ pub const HOSTS_MAX: usize = 65_536;
 const FORGET_FROM: usize = 16_384;
 /// How long a full table is left alone before it is looked through again.
 const FULL_FOR: Duration = Duration::from_millis(100);
+/// Of a host that answers every so many-th try is in the sample of which the loss is measured: if it is silent it is repeated at once.
+pub const SAMPLED: u32 = 64;
+/// So often, until it answers: a repeat is lost as often as a try.
+const REPEATS_MAX: u8 = 3;
 /// The most neighbourhoods whose round trips are remembered. Then they are measured anew, which takes one answer each.
 const NEIGHBOURHOODS_MAX: usize = 4_096;
 
@@ -60,8 +67,19 @@ pub struct Back {
     pub rtt: Option<Duration>,
     /// Whether it was overdue before: then it was counted out of flight already.
     pub overdue: bool,
-    /// Whether it asked something again that is known to answer.
-    pub check: bool,
+    /// Why it was asked.
+    pub why: Why,
+    /// When it was handed out.
+    pub sent_at: Time,
+}
+
+/// Something to be asked again, to measure the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Again {
+    /// What.
+    pub target: Target,
+    /// A check or a repeat.
+    pub why: Why,
 }
 
 /// Whether a probe may go to a host now.
@@ -90,6 +108,8 @@ struct Host {
     known: Option<(Slot, Outcome)>,
     /// Lost checks since it last answered: they count once it answers again.
     lost: u32,
+    /// Tries that came back or did not, of which every [`SAMPLED`]th is in the sample.
+    tries: u32,
     /// How many timed out since the last doubling.
     timed_out: u32,
     round_trip: Option<RoundTrip>,
@@ -112,6 +132,7 @@ impl Host {
             lawful: limits.law,
             known: None,
             lost: 0,
+            tries: 0,
             timed_out: 0,
             round_trip: None,
             pacer: None,
@@ -139,19 +160,48 @@ impl Host {
         }
     }
 
+    /// What holds it back: the scan's rate, and the law.
+    fn pacers(&self) -> impl Iterator<Item = &Pacer> {
+        self.pacer.iter().chain(self.law.iter().filter_map(Window::pacer))
+    }
+
+    fn is_paced(&self) -> bool {
+        self.pacers().next().is_some()
+    }
+
+    /// When so many packets may be sent to it; `now` if nothing holds it back.
+    fn paced_at(&self, now: Time, cost: u32) -> Option<Time> {
+        self.pacers().try_fold(now, |latest, pacer| Some(latest.max(pacer.next_at(cost)?)))
+    }
+
+    /// Takes so many packets from all its pacers, or from none.
+    fn pace(&mut self, now: Time, limits: Limits, cost: u32, check: bool) -> bool {
+        let scans = self.pacer.as_mut().filter(|_| limits.rate.is_some());
+        if scans.as_ref().is_some_and(|pacer| !pacer.has(now, cost)) {
+            return false;
+        }
+        let taken = self.law.as_mut().is_none_or(|law| law.take(now, cost, check));
+        taken && scans.is_none_or(|pacer| pacer.take(now, cost))
+    }
+
     /// How long a try waits by what is known of this host.
     fn wait(&self) -> Duration {
         self.round_trip.map_or(WAIT_MIN, |known| known.wait().max(WAIT_MIN))
     }
 
-    /// A try timed out. Whether something is to be asked again.
-    fn timed_out(&mut self, now: Time) -> Option<Slot> {
+    /// A try timed out. Whether something is to be asked again: this one, if it is in the sample, or something known.
+    fn timed_out(&mut self, now: Time, target: Target, sent_at: Time) -> Option<Again> {
         let wait = self.wait();
         if let Some(law) = &mut self.law {
             law.now(now, wait);
-            law.silent();
+            law.silent(sent_at);
+            self.tries = self.tries.wrapping_add(1);
+            if self.tries.is_multiple_of(SAMPLED) {
+                return Some(Again { target, why: Why::Repeat(1) });
+            }
             let (known, _) = self.known?;
-            return law.wants_check(now).then_some(known);
+            let target = Target { slot: known, ..target };
+            return law.wants_check(now).then_some(Again { target, why: Why::Check });
         }
         if !self.answered {
             self.timed_out += 1;
@@ -161,6 +211,18 @@ impl Host {
             }
         }
         None
+    }
+
+    /// What was asked stayed without answer in time. Whether something is to be asked again.
+    fn is_silent(&mut self, now: Time, target: Target, why: Why, sent_at: Time) -> Option<Again> {
+        match why {
+            Why::Try => self.timed_out(now, target, sent_at),
+            Why::Check => {
+                self.check_timed_out(now);
+                None
+            }
+            Why::Repeat(time) => (time < REPEATS_MAX).then_some(Again { target, why: Why::Repeat(time + 1) }),
+        }
     }
 
     /// A check timed out.
@@ -184,7 +246,11 @@ impl Host {
         let wait = self.wait();
         if let (Some(law), false) = (&mut self.law, back.overdue) {
             law.now(now, wait);
-            if back.check { law.check_answered(now) } else { law.answered() }
+            match back.why {
+                Why::Check => law.check_answered(now, back.sent_at),
+                Why::Try => law.answered(back.sent_at),
+                Why::Repeat(_) => {}
+            }
         }
         let refused = |outcome| outcome == Outcome::CLOSED;
         if matches!(back.target.slot, Slot::Tcp(_))
@@ -234,25 +300,29 @@ impl Default for HostTable {
 
 impl HostTable {
     /// Counts a probe of `cost` packets to a host as in flight, if all hold: 1. the table has room for the host; 2. its window has
-    /// room; 3. its pacer has.
+    /// room; 3. its pacers have.
     pub fn take(&mut self, now: Time, address: IpAddr, limits: Limits, cost: u32) -> Room {
+        self.take_one(now, address, limits, cost, false)
+    }
+
+    /// As [`take`](Self::take), for something that is asked again to see whether it is answered: the law's own pacer does not hold it
+    /// back.
+    pub fn take_check(&mut self, now: Time, address: IpAddr, limits: Limits, cost: u32) -> Room {
+        self.take_one(now, address, limits, cost, true)
+    }
+
+    fn take_one(&mut self, now: Time, address: IpAddr, limits: Limits, cost: u32, check: bool) -> Room {
         if !self.hosts.contains_key(&address) && !self.make_room(now) {
             return Room::TableFull;
         }
         let host = self.hosts.entry(address).or_insert_with(|| Host::new(limits));
         host.keep_limits(now, limits);
-        let paced = limits.rate.is_some();
-        if host.in_flight >= host.cap() {
-            return Room::Wait;
-        }
-        if let Some(pacer) = host.pacer.as_mut().filter(|_| paced)
-            && !pacer.take(now, cost)
-        {
+        if host.in_flight >= host.cap() || !host.pace(now, limits, cost, check) {
             return Room::Wait;
         }
         host.in_flight += 1;
-        // The rest of what waits for this host goes on as soon as its pacer lets it; else when something settles.
-        if paced && host.aside > 0 {
+        // The rest of what waits for this host goes on as soon as its pacers let it; else when something settles.
+        if host.aside > 0 && host.is_paced() {
             self.wake_when_paced(now, address, cost);
         }
         Room::Taken
@@ -280,21 +350,16 @@ impl HostTable {
 
     /// A probe has waited as long as an answer should take: it is in flight no longer. What is to be asked again because of it, if
     /// anything: something of the same host that is known to answer.
-    pub fn overdue(&mut self, now: Time, address: IpAddr, check: bool) -> Option<Target> {
-        let host = self.hosts.get_mut(&address)?;
+    pub fn overdue(&mut self, now: Time, target: Target, why: Why, sent_at: Time) -> Option<Again> {
+        let host = self.hosts.get_mut(&target.address)?;
         host.in_flight = host.in_flight.saturating_sub(1);
-        let again = if check {
-            host.check_timed_out(now);
-            None
-        } else {
-            host.timed_out(now)
-        };
-        self.wake(address);
-        again.map(|slot| Target { address, slot })
+        let again = host.is_silent(now, target, why, sent_at);
+        self.wake(target.address);
+        again
     }
 
     /// A probe came back. What is to be asked again because of it, as with [`overdue`](Self::overdue).
-    pub fn settled(&mut self, now: Time, back: Back) -> Option<Target> {
+    pub fn settled(&mut self, now: Time, back: Back) -> Option<Again> {
         let address = back.target.address;
         let host = self.hosts.get_mut(&address)?;
         host.in_flight -= u32::from(!back.overdue && host.in_flight > 0);
@@ -302,21 +367,28 @@ impl HostTable {
         if back.outcome.is_sign_of_life() {
             host.shows_life(now, &back);
             self.checked.lost += std::mem::take(&mut host.lost);
-            self.checked.answered += u32::from(back.check);
+            match back.why {
+                Why::Check => self.checked.answered += 1,
+                // It answers now: the try before was lost.
+                Why::Repeat(_) => self.checked.lost += 1,
+                Why::Try if !back.overdue => {
+                    host.tries = host.tries.wrapping_add(1);
+                    self.checked.answered += u32::from(host.law.is_some() && host.tries.is_multiple_of(SAMPLED));
+                }
+                Why::Try => {}
+            }
             if let Some(rtt) = back.rtt {
                 host.round_trip = Some(host.round_trip.map_or_else(|| RoundTrip::first(rtt), |known| known.then(rtt)));
                 self.measured(address.into(), rtt);
             }
         } else if back.outcome.is_silence() {
-            host.lost += u32::from(back.check);
-            match (back.overdue, back.check) {
-                (true, _) => {}
-                (false, true) => host.check_timed_out(now),
-                (false, false) => again = host.timed_out(now),
+            host.lost += u32::from(back.why == Why::Check);
+            if !back.overdue {
+                again = host.is_silent(now, back.target, back.why, back.sent_at);
             }
         }
         self.wake(address);
-        again.map(|slot| Target { address, slot })
+        again
     }
 
     /// What became of checks since this was last asked.
@@ -357,11 +429,13 @@ impl HostTable {
     }
 
     /// How many probes of `cost` packets a woken host takes, by its window; one if a pacer says. If it takes none yet, it is woken again.
-    pub fn room(&mut self, now: Time, address: IpAddr, limits: Limits, cost: u32) -> u32 {
+    pub fn room(&mut self, now: Time, address: IpAddr, cost: u32) -> u32 {
         let Some(host) = self.hosts.get_mut(&address) else { return 0 };
         let room = host.cap().saturating_sub(host.in_flight);
-        let Some(pacer) = host.pacer.as_ref().filter(|_| limits.rate.is_some() && room > 0) else { return room };
-        if pacer.has(now, cost) {
+        if room == 0 || !host.is_paced() {
+            return room;
+        }
+        if host.paced_at(now, cost).is_some_and(|at| at <= now) {
             return 1;
         }
         self.wake_when_paced(now, address, cost);
@@ -430,7 +504,7 @@ impl HostTable {
 
     fn wake_when_paced(&mut self, now: Time, address: IpAddr, cost: u32) {
         let Some(host) = self.hosts.get_mut(&address) else { return };
-        match host.pacer.as_ref().and_then(|pacer| pacer.next_at(cost)) {
+        match host.paced_at(now, cost) {
             Some(at) if at <= now => self.wake(address),
             Some(at) if host.due_at.is_none() => {
                 host.due_at = Some(at);

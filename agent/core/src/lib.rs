@@ -16,6 +16,7 @@ pub mod backoff;
 pub mod host_table;
 pub mod lease;
 pub mod orders;
+pub mod overall;
 pub mod pacer;
 pub mod packets;
 pub mod right;

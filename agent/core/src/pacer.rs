@@ -57,6 +57,12 @@ impl Pacer {
         may
     }
 
+    /// Takes `cost` packets whether there is room or not: what comes next waits the longer. P1 does not hold across it.
+    pub fn charge(&mut self, now: Time, cost: u32) {
+        self.advance(now);
+        self.level -= i128::from(cost) * PACKET;
+    }
+
     /// Whether `cost` packets can be taken now.
     #[must_use]
     pub fn has(&self, now: Time, cost: u32) -> bool {

@@ -147,14 +147,18 @@ impl Policy {
 pub struct Loss {
     first: u64,
     second: u64,
+    /// Of these, open ports and live hosts.
+    found_first: u64,
+    found_second: u64,
 }
 
 impl Loss {
     /// Counts what a pass found of a target of which `before` was known.
     pub fn count(&mut self, before: History, outcome: Outcome) {
+        let (answers, found) = (u64::from(outcome.is_sign_of_life()), u64::from(outcome.is_finding()));
         match before.tries {
-            0 => self.first += u64::from(outcome.is_sign_of_life()),
-            1 => self.second += u64::from(outcome.is_sign_of_life()),
+            0 => (self.first, self.found_first) = (self.first + answers, self.found_first + found),
+            1 => (self.second, self.found_second) = (self.second + answers, self.found_second + found),
             _ => {}
         }
     }
@@ -163,6 +167,8 @@ impl Loss {
     pub fn add(&mut self, other: Self) {
         self.first += other.first;
         self.second += other.second;
+        self.found_first += other.found_first;
+        self.found_second += other.found_second;
     }
 
     /// With what was measured by asking again what answers: each is a target that answers, and one that was lost would have done so at
@@ -174,7 +180,7 @@ impl Loss {
             return self;
         }
         let found_later = (lost * answered).div_ceil(answered + lost);
-        Self { first: self.first + answered, second: self.second + found_later }
+        Self { first: self.first + answered, second: self.second + found_later, ..self }
     }
 
     /// The share of tries, 0 to 1, whose question or answer was lost; `None` while nothing answered.
@@ -182,7 +188,19 @@ impl Loss {
     /// Of n targets that answer, n(1 − p) do at the first try and np(1 − p) at the second, so second / first = p.
     #[must_use]
     pub fn estimate(&self) -> Option<f64> {
-        (self.first > 0).then(|| (self.second as f64 / self.first as f64).min(1.0))
+        let (first, second) = self.of_network();
+        (first > 0).then(|| (second as f64 / first as f64).min(1.0))
+    }
+
+    /// The answers by which the network is judged: all, unless refusals are lost more often than chance explains. Then hosts limit
+    /// these (as many do), which says nothing of the network: only what was found counts.
+    fn of_network(&self) -> (u64, u64) {
+        let found = (self.found_first, self.found_second);
+        let refused = (self.first - self.found_first, self.second - self.found_second);
+        match (interval(found), interval(refused)) {
+            (Some((_, most)), Some((least, _))) if least > most => found,
+            _ => (self.first, self.second),
+        }
     }
 
     /// Between what the true loss lies in 19 of 20 scans; `None` while nothing answered.
@@ -192,19 +210,7 @@ impl Loss {
     /// told as p. It counts what chance does. It does not count a loss that differs between hosts that answer often and seldom.
     #[must_use]
     pub fn interval(&self) -> Option<(f64, f64)> {
-        if self.first == 0 {
-            return None;
-        }
-        let answers = (self.first + self.second) as f64;
-        let share = self.second as f64 / answers;
-        let z2 = NORMAL_95 * NORMAL_95;
-        let centre = share + z2 / (2.0 * answers);
-        let spread = NORMAL_95 * (share * (1.0 - share) / answers + z2 / (4.0 * answers * answers)).sqrt();
-        let of_share = |share: f64| if share < 0.5 { (share / (1.0 - share)).clamp(0.0, 1.0) } else { 1.0 };
-        let scale = 1.0 + z2 / answers;
-        // With no second answer the lower end is 0, which rounding may miss.
-        let low = if self.second == 0 { 0.0 } else { of_share((centre - spread) / scale) };
-        Some((low, of_share((centre + spread) / scale)))
+        interval(self.of_network())
     }
 
     /// The loss to reckon with after `tries`: the estimate, pulled up by half a count (Jeffreys' prior), so that a few answers without
@@ -215,6 +221,23 @@ impl Loss {
         }
         ((self.second as f64 + 0.5) / (self.first as f64 + 1.0)).min(1.0)
     }
+}
+
+/// See [`Loss::interval`].
+fn interval((first, second): (u64, u64)) -> Option<(f64, f64)> {
+    if first == 0 {
+        return None;
+    }
+    let answers = (first + second) as f64;
+    let share = second as f64 / answers;
+    let z2 = NORMAL_95 * NORMAL_95;
+    let centre = share + z2 / (2.0 * answers);
+    let spread = NORMAL_95 * (share * (1.0 - share) / answers + z2 / (4.0 * answers * answers)).sqrt();
+    let of_share = |share: f64| if share < 0.5 { (share / (1.0 - share)).clamp(0.0, 1.0) } else { 1.0 };
+    let scale = 1.0 + z2 / answers;
+    // With no second answer the lower end is 0, which rounding may miss.
+    let low = if second == 0 { 0.0 } else { of_share((centre - spread) / scale) };
+    Some((low, of_share((centre + spread) / scale)))
 }
 
 #[cfg(test)]

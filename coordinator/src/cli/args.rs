@@ -198,6 +198,9 @@ pub(super) struct Args {
     version: Option<bool>,
 
     /// nmap's "look no address up", which we never do.
+    /// Windows of hosts do not follow what is measured: to see what that law does, in tests
+    #[arg(long, hide = true)]
+    pub(super) fixed_windows: bool,
     #[arg(short = 'n', hide = true)]
     _no_reverse: bool,
 }

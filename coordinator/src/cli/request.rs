@@ -5,6 +5,7 @@ use super::keeping::Keeping;
 use super::names::{self, LookUp, Role, Rules};
 use super::output::{self, Output};
 use super::presets::Presets;
+use super::size::Pace;
 use super::{CliError, Size, pace};
 use crate::config::{Config, Environment};
 use crate::report::quantity::grouped;
@@ -60,6 +61,7 @@ pub struct ScanRequest {
     keeping: Option<Keeping>,
     dry_run: bool,
     yes: bool,
+    fixed_windows: bool,
     size: Size,
     notices: Vec<String>,
 }
@@ -102,7 +104,7 @@ impl ScanRequest {
         let per_host_rate = args.per_host_rate.or(per_host_rate);
         let window = presets.one("window", args::window)?;
         let window = args.window.or(window);
-        let size = Size::new(left.len(), slots, window, timeout).paced(slots, rate, per_host_rate);
+        let size = Size::new(left.len(), slots, Pace { window, timeout, passes: args.passes, rate, per_host_rate });
         if size.targets > u128::from(u64::MAX) {
             return Err(CliError::TooLarge { size });
         }
@@ -129,6 +131,7 @@ impl ScanRequest {
             keeping,
             dry_run: args.dry_run,
             yes: args.yes,
+            fixed_windows: args.fixed_windows,
             size,
             notices,
         })
@@ -299,6 +302,12 @@ impl ScanRequest {
     #[must_use]
     pub fn dry_run(&self) -> bool {
         self.dry_run
+    }
+
+    /// Whether windows keep to what was said, whatever is measured (`--fixed-windows`).
+    #[must_use]
+    pub fn fixed_windows(&self) -> bool {
+        self.fixed_windows
     }
 
     /// Whether `--yes` was typed.

@@ -3,6 +3,7 @@
 use super::{CliError, ScanRequest};
 use crate::report::quantity::{duration, grouped};
 use agent_core::host_table::WINDOW_MAX as HOST_WINDOW_MAX;
+use coordinator_core::passes::{ALWAYS_AGAIN, TRIES_MAX};
 use protocol::message::PER_HOST_WINDOW;
 use protocol::rate::Rate;
 use std::fmt;
@@ -17,6 +18,8 @@ const TARGETS_MAX: u128 = 1_000_000_000;
 const WINDOW_DEFAULT: u32 = 8_192;
 /// How long a try waits for an answer while nothing is measured.
 const TIMEOUT_DEFAULT: Duration = Duration::from_millis(900);
+/// Between a pass and the next a late answer may come.
+const BETWEEN_PASSES_MS: u128 = 500;
 
 /// How large a scan is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,36 +28,59 @@ pub struct Size {
     pub addresses: u128,
     /// How many targets: addresses × things asked of each.
     pub targets: u128,
-    /// How long it takes if nothing answers, each target is tried once, and windows or rates are always used up.
+    /// How long it takes if nothing answers, and windows or rates are always used up: then only the first few things are asked again.
     pub estimate: Duration,
+    /// How long if every host shows that it is there, but answers hardly anything else, so that all is asked again as often as it may
+    /// be. More only if hosts have to be asked more slowly.
+    pub most: Duration,
+}
+
+/// How a scan goes about it, as far as it was said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    pub(super) window: Option<u32>,
+    pub(super) timeout: Option<Duration>,
+    /// How often what is silent is tried.
+    pub(super) passes: Option<u8>,
+    pub(super) rate: Option<Rate>,
+    pub(super) per_host_rate: Option<Rate>,
 }
 
 impl Size {
-    pub(super) fn new(addresses: u128, slots: u32, window: Option<u32>, timeout: Option<Duration>) -> Self {
-        let targets = addresses.saturating_mul(u128::from(slots));
-        let timeout = timeout.unwrap_or(TIMEOUT_DEFAULT);
-        let window = u128::from(window.unwrap_or(WINDOW_DEFAULT).max(1));
-        let estimate_ms =
-            (targets.saturating_mul(timeout.as_millis()) / window).max(rounds(slots) * timeout.as_millis());
-        let estimate = Duration::from_millis(u64::try_from(estimate_ms).unwrap_or(u64::MAX));
-        Self { addresses, targets, estimate }
-    }
-
-    /// With rates that let it go no faster.
-    pub(super) fn paced(self, slots: u32, rate: Option<Rate>, per_host_rate: Option<Rate>) -> Self {
-        let takes = |targets: u128, rate: Rate| {
-            let ms = targets.saturating_mul(1_000_000_000) / u128::from(rate.micros().max(1));
-            Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
-        };
-        let paced = [rate.map(|rate| takes(self.targets, rate)), per_host_rate.map(|rate| takes(slots.into(), rate))];
-        let estimate = paced.into_iter().flatten().fold(self.estimate, Duration::max);
-        Self { estimate, ..self }
+    pub(super) fn new(addresses: u128, slots: u32, pace: Pace) -> Self {
+        let first = pace.takes(addresses, slots);
+        let again =
+            |passes: u8, slots: u32| (pace.takes(addresses, slots) + BETWEEN_PASSES_MS) * u128::from(passes - 1);
+        let millis = |ms: u128| Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX));
+        Self {
+            addresses,
+            targets: addresses.saturating_mul(u128::from(slots)),
+            // While nothing answers there is one more try, of what might show that a host is there.
+            estimate: millis(first + again(pace.passes.unwrap_or(2).max(1), slots.min(ALWAYS_AGAIN))),
+            most: millis(first + again(pace.passes.unwrap_or(TRIES_MAX).max(1), slots)),
+        }
     }
 
     /// Whether a scan of this size can be a slip: above 2^24 addresses or 10^9 targets.
     #[must_use]
     pub fn needs_yes(&self) -> bool {
         self.addresses > ADDRESSES_MAX || self.targets > TARGETS_MAX
+    }
+}
+
+impl Pace {
+    /// How many milliseconds a pass takes in which so many things are asked of each address and none is answered.
+    fn takes(&self, addresses: u128, slots: u32) -> u128 {
+        let targets = addresses.saturating_mul(u128::from(slots));
+        let timeout = self.timeout.unwrap_or(TIMEOUT_DEFAULT).as_millis();
+        let window = u128::from(self.window.unwrap_or(WINDOW_DEFAULT).max(1));
+        let at_rate =
+            |targets: u128, rate: Rate| targets.saturating_mul(1_000_000_000) / u128::from(rate.micros().max(1));
+        let by_window = (targets.saturating_mul(timeout) / window).max(rounds(slots) * timeout);
+        let by_rate = self.rate.map_or(0, |rate| at_rate(targets, rate));
+        let by_host = self.per_host_rate.map_or(0, |rate| at_rate(slots.into(), rate));
+        // So that sums of several fit.
+        by_window.max(by_rate).max(by_host).min(u128::from(u64::MAX))
     }
 }
 

@@ -268,6 +268,8 @@ impl Reading {
             settled: progress.settled,
             found: progress.states.get(found).copied().unwrap_or(0),
             not_probed: progress.not_probed.values().sum(),
+            loss: progress.estimated_loss,
+            window: 0,
         };
     }
 

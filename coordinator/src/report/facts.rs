@@ -88,6 +88,8 @@ pub struct ScanFacts {
     pub estimated_loss: Option<f64>,
     /// Between what it lies in 19 of 20 scans.
     pub estimated_loss_interval: Option<(f64, f64)>,
+    /// How many probes may be in flight over all hosts, as an agent said last; `None` where that is not known.
+    pub window: Option<u32>,
     /// How long the scan has been running, pauses and interruptions not counted.
     pub elapsed: Duration,
     /// Who looked. Rows name them by their place in this list.

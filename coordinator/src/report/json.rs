@@ -73,6 +73,7 @@ fn write_summary(layout: &mut Layout<'_>, facts: &ScanFacts, places: Places) -> 
     layout.member("single_try", &summary.single_try)?;
     layout.member("estimated_loss", &summary.estimated_loss)?;
     layout.member("estimated_loss_interval", &summary.estimated_loss_interval)?;
+    layout.member("window", &summary.window)?;
     layout.member("elapsed_s", &summary.elapsed_s)?;
     layout.close('}')
 }

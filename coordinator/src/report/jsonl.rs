@@ -200,7 +200,7 @@ mod tests {
 {"type":"port","address":"192.0.2.11","port":22,"protocol":"tcp","state":"open","reason":"syn-ack","rtt_ms":0.418}
 {"type":"port","address":"192.0.2.11","port":61234,"protocol":"tcp","state":"open","reason":"syn-ack","rtt_ms":0.418}
 {"type":"host","address":"2001:db8::1","names":[],"state":"up","reason":"conn-refused"}
-{"type":"summary","id":"01934567-89ab-7cde-8f01-23456789abcd","status":"partial","targets":618,"probed":412,"addresses":{"hosts":2,"silent":2,"not_probed":2},"states":{"open":3,"closed":98,"filtered":306,"up":1,"down":4},"not_probed":{"local-limit":1,"no-route":205},"single_try":412,"estimated_loss":null,"estimated_loss_interval":null,"elapsed_s":3.222}
+{"type":"summary","id":"01934567-89ab-7cde-8f01-23456789abcd","status":"partial","targets":618,"probed":412,"addresses":{"hosts":2,"silent":2,"not_probed":2},"states":{"open":3,"closed":98,"filtered":306,"up":1,"down":4},"not_probed":{"local-limit":1,"no-route":205},"single_try":412,"estimated_loss":null,"estimated_loss_interval":null,"window":8192,"elapsed_s":3.222}
 "#
         );
     }

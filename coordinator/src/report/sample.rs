@@ -45,6 +45,7 @@ pub(super) fn facts(rows: &[Host], kinds: &[ProbeKind]) -> ScanFacts {
         counts,
         estimated_loss: None,
         estimated_loss_interval: None,
+        window: Some(8_192),
         elapsed: Duration::from_micros(3_222_400),
         agents: vec![AgentFacts {
             name: "here".to_owned(),

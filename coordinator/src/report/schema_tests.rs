@@ -75,6 +75,7 @@ fn what_is_broken_is_refused() {
         ("/summary/estimated_loss", json!(1.1)),
         ("/summary/estimated_loss_interval", json!([0.1])),
         ("/summary/estimated_loss_interval", json!([0.1, 1.1])),
+        ("/summary/window", json!(0)),
         ("/agents/0/ping_method", json!("arp")),
         ("/hosts/0/address", json!("www.example")),
         ("/hosts/0/status/state", json!("down")),

@@ -18,6 +18,8 @@ pub(super) struct Summary {
     pub(super) estimated_loss: Option<f64>,
     /// Its ends.
     pub(super) estimated_loss_interval: Option<(f64, f64)>,
+    /// Probes in flight over all hosts, at most.
+    pub(super) window: Option<u32>,
     pub(super) elapsed_s: f64,
 }
 
@@ -51,6 +53,7 @@ impl Summary {
             single_try: facts.single_try,
             estimated_loss: facts.estimated_loss,
             estimated_loss_interval: facts.estimated_loss_interval,
+            window: facts.window,
             // To the millisecond: the rest is noise.
             elapsed_s: (facts.elapsed.as_secs_f64() * 1_000.0).round() / 1_000.0,
         }

@@ -97,7 +97,7 @@ pub(crate) fn record(request: &ScanRequest, stored: &StoredRequest) -> anyhow::R
     let window = window(request.window(), descriptors());
     let options = ProbeOptions {
         adaptive: request.timeout().is_none(),
-        law: true,
+        law: !request.fixed_windows(),
         per_host_rate: request.per_host_rate(),
         ..ProbeOptions::new(u32::try_from(timeout.as_millis())?.max(1), window)
     };

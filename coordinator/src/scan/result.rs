@@ -34,6 +34,8 @@ pub(crate) struct Account {
     elapsed_before: Duration,
     /// When what is stored was true; `None` for now.
     updated: Option<Timestamp>,
+    /// How many probes may be in flight, as an agent said last; `None` where nobody said it to this process.
+    pub(crate) window: Option<u32>,
 }
 
 impl Account {
@@ -49,6 +51,7 @@ impl Account {
             rate: record.rate.map(Rate::as_per_second),
             elapsed_before,
             updated: None,
+            window: None,
         }
     }
 
@@ -99,6 +102,7 @@ impl Account {
             counts,
             estimated_loss: stored.loss.estimate(),
             estimated_loss_interval: stored.loss.interval(),
+            window: self.window,
             elapsed: self.elapsed_before + elapsed,
             agents: self.agents(store)?,
         };

@@ -210,7 +210,7 @@ impl Feed {
                     self.scans.insert(*scan, shown);
                 }
             }
-            Event::Committed { scan, findings, signs, progress, loss } => {
+            Event::Committed { scan, findings, signs, progress, loss, .. } => {
                 self.totals.commits += 1;
                 self.totals.findings += findings.len() as u64;
                 if !(findings.is_empty() && signs.is_empty()) {

@@ -1,7 +1,7 @@
 //! Which probes are handed out now: right, reports, windows, pacers and hosts all have a say.
 
 use super::{Agent, Out, Output};
-use crate::attempt::{Batch, Probe, ProbeId, Settled};
+use crate::attempt::{Batch, Probe, ProbeId, Settled, Why};
 use crate::host_table::{HostTable, Limits, Room};
 use crate::lease::Lease;
 use crate::packets;
@@ -88,7 +88,7 @@ impl Agent {
                 let scan = self.scans.get(&lease.grant().scan);
                 options.per_host_rate = gentler(options.per_host_rate, scan.and_then(|scan| scan.per_host_rate));
                 let cost = cost(target, self.identity.ping_method, options);
-                let room = self.hosts.room(now, address, Limits::from(&options), cost);
+                let room = self.hosts.room(now, address, cost);
                 if room == 0 {
                     break;
                 }
@@ -104,25 +104,25 @@ impl Agent {
     /// The next check, if all hold: 1. its lease is held; 2. its scan is known, runs, and does not exclude it; 3. the window has room; 4. the
     /// scan's pacer has; 5. its host has. It waits for 4; without the others it is not made.
     fn next_check(&mut self, now: Time) -> Option<Probe> {
-        while let Some((epoch, target)) = self.checks.pop_front() {
+        while let Some((epoch, again)) = self.checks.pop_front() {
+            let target = again.target;
             let Some(grant) = self.leases.get(&epoch).map(Lease::grant) else { continue };
+            let window = self.window(&grant.options);
             let Some(scan) = self.scans.get_mut(&grant.scan).filter(|scan| scan.orders.run == Run::Go) else {
                 continue;
             };
             let (of, mut options) = (grant.scan, grant.options);
             options.per_host_rate = gentler(options.per_host_rate, scan.per_host_rate);
-            if scan.orders.exclude.contains(target.address)
-                || self.in_flight >= options.window.min(self.identity.window_max) as usize
-            {
+            if scan.orders.exclude.contains(target.address) || self.in_flight >= window as usize {
                 continue;
             }
             let cost = cost(target, self.identity.ping_method, options);
             if let Some(pacer) = scan.pacer.as_ref().filter(|pacer| !pacer.has(now, cost)) {
                 self.fill_at = self.fill_at.into_iter().chain(pacer.next_at(cost)).min();
-                self.checks.push_front((epoch, target));
+                self.checks.push_front((epoch, again));
                 return None;
             }
-            if self.hosts.take(now, target.address, Limits::from(&options), cost) != Room::Taken {
+            if self.hosts.take_check(now, target.address, Limits::from(&options), cost) != Room::Taken {
                 continue;
             }
             let paced = scan.pacer.as_mut().is_none_or(|pacer| pacer.take(now, cost));
@@ -131,7 +131,7 @@ impl Agent {
             let id = ProbeId::check(epoch, self.checks_made);
             self.checks_made = self.checks_made.wrapping_add(1);
             self.in_flight += 1;
-            self.out.insert(id, Out { target, overdue: false });
+            self.out.insert(id, Out { target, why: again.why, sent_at: now, overdue: false });
             return Some(Probe { id, scan: of, target, overdue, timeout });
         }
         None
@@ -140,11 +140,13 @@ impl Agent {
     /// The next probe of a lease, if all hold: 1. its scan is known, and runs; 2. the window has room; 3. a target waits that is not
     /// excluded, which settles those that are; 4. the scan's pacer has room; 5. the target's host has. A target that lacks only 5 is put aside for the next of the lease.
     fn next_probe(&mut self, now: Time, epoch: Epoch) -> Option<Probe> {
-        let lease = self.leases.get_mut(&epoch)?;
+        let lease = self.leases.get(&epoch)?;
         let mut options = lease.grant().options;
+        let window = self.window(&options);
+        let lease = self.leases.get_mut(&epoch)?;
         let scan = self.scans.get_mut(&lease.grant().scan).filter(|scan| scan.orders.run == Run::Go)?;
         options.per_host_rate = gentler(options.per_host_rate, scan.per_host_rate);
-        if self.in_flight >= options.window.min(self.identity.window_max) as usize {
+        if self.in_flight >= window as usize {
             return None;
         }
         loop {
@@ -167,7 +169,7 @@ impl Agent {
                     let wait = wait(&self.hosts, target, &options);
                     let probe = lease.next_probe(wait)?;
                     self.in_flight += 1;
-                    let twice = self.out.insert(probe.id, Out { target, overdue: false });
+                    let twice = self.out.insert(probe.id, Out { target, why: Why::Try, sent_at: now, overdue: false });
                     debug_assert!(twice.is_none(), "A2: {} is in flight", probe.target);
                     return Some(probe);
                 }

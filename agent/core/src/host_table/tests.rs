@@ -13,9 +13,12 @@ fn host(number: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(0xc000_0200 + number))
 }
 
+fn target(number: u32) -> Target {
+    Target { address: host(number), slot: Slot::Tcp(80) }
+}
+
 fn back(number: u32, outcome: Outcome, rtt: Option<Duration>, overdue: bool) -> Back {
-    let target = Target { address: host(number), slot: Slot::Tcp(80) };
-    Back { target, outcome, rtt, overdue, check: false }
+    Back { target: target(number), outcome, rtt, overdue, why: Why::Try, sent_at: at(0) }
 }
 
 /// Takes as much as there is.
@@ -78,7 +81,7 @@ fn h2_h3_a_rate_is_kept_and_what_waits_is_woken_in_time() {
     assert_eq!(table.next_woken(at(99)), None);
     assert_eq!(table.next_woken(at(100)), Some(host(1)));
     assert_eq!((table.next_woken(at(100)), table.next_at()), (None, None));
-    assert_eq!(table.room(at(100), host(1), limits, 1), 1);
+    assert_eq!(table.room(at(100), host(1), 1), 1);
     table.take_back(host(1), 1);
     assert_eq!(table.take(at(100), host(1), limits, 1), Room::Taken);
     assert_eq!(table.take(at(100), host(2), limits, 1), Room::Taken, "another host has its own");
@@ -94,7 +97,7 @@ fn h3_what_waits_for_the_window_is_woken_by_what_settles() {
     settle(&mut table, 2, Outcome::FILTERED);
     assert_eq!(table.next_woken(at(0)), Some(host(1)), "once, however many settled");
     assert_eq!(table.next_woken(at(0)), None);
-    assert_eq!(table.room(at(0), host(1), limits, 1), 4);
+    assert_eq!(table.room(at(0), host(1), 1), 4);
     table.wake_all();
     assert_eq!(table.next_woken(at(0)), Some(host(1)));
     table.take_back(host(1), 1);
@@ -128,7 +131,7 @@ fn h5_what_is_overdue_makes_room_once_and_counts_as_timed_out_once() {
     let mut table = HostTable::default();
     assert_eq!(take_all(&mut table, PLAIN), 128);
     for _ in 0..100 {
-        table.overdue(at(0), host(1), false);
+        table.overdue(at(0), target(1), Why::Try, at(0));
     }
     assert_eq!((table.in_flight(host(1)), take_all(&mut table, PLAIN)), (28, 100));
     for _ in 0..100 {
@@ -136,7 +139,7 @@ fn h5_what_is_overdue_makes_room_once_and_counts_as_timed_out_once() {
     }
     assert_eq!(table.in_flight(host(1)), 128, "none is counted twice");
     for _ in 0..28 {
-        table.overdue(at(0), host(1), false);
+        table.overdue(at(0), target(1), Why::Try, at(0));
     }
     assert_eq!(take_all(&mut table, PLAIN), 156, "a whole window timed out");
 }
@@ -168,4 +171,67 @@ fn h5_a_host_waits_as_long_as_its_own_answers_take_and_else_as_long_as_its_neigh
         table.wait(host(3), longest).overdue > Duration::from_millis(400),
         "a router's word is no round trip of a host"
     );
+}
+
+const LAWFUL: Limits = Limits { window: 1_024, rate: None, law: true };
+
+#[test]
+fn h6_every_64th_try_is_in_the_sample_and_a_silent_one_is_repeated_until_it_answers() {
+    let mut table = HostTable::default();
+    assert_eq!(take_all(&mut table, LAWFUL), 1_024);
+    let answers =
+        |table: &mut HostTable, why| table.settled(at(0), Back { why, ..back(1, Outcome::CLOSED, None, false) });
+    for _ in 0..SAMPLED {
+        assert_eq!(answers(&mut table, Why::Try), None);
+    }
+    assert_eq!(table.take_checked(), Checks { answered: 1, ..Checks::default() });
+    let asked: Vec<_> = (0..SAMPLED).filter_map(|_| table.overdue(at(0), target(1), Why::Try, at(0))).collect();
+    let repeats: Vec<_> = asked.iter().filter(|again| again.why != Why::Check).collect();
+    assert_eq!(repeats, [&Again { target: target(1), why: Why::Repeat(1) }], "one of 64");
+    let again = table.overdue(at(0), target(1), Why::Repeat(1), at(0));
+    assert_eq!(again, Some(Again { target: target(1), why: Why::Repeat(2) }), "it may be lost like the try");
+    assert_eq!(answers(&mut table, Why::Repeat(2)), None);
+    assert_eq!(table.take_checked(), Checks { lost: 1, ..Checks::default() }, "the try was lost");
+    assert_eq!(table.overdue(at(0), target(1), Why::Repeat(3), at(0)), None, "nobody is there: it says nothing");
+    assert_eq!(table.take_checked(), Checks::default());
+}
+
+#[test]
+fn h7_a_host_that_met_its_limit_is_paced_and_what_waits_for_it_is_woken_in_time() {
+    let mut table = HostTable::default();
+    let (mut level, mut came, mut flying, mut paced) = (10.0_f64, 0, std::collections::VecDeque::new(), false);
+    // A host that answers 100 a second after a millisecond, or never: for eight seconds.
+    for now in 0..8_000_u64 {
+        level = (level + 0.1).min(10.0);
+        while let Some(&(due, answered, why, sent_at)) = flying.front()
+            && due <= now
+        {
+            flying.pop_front();
+            let again = match answered {
+                true => table.settled(
+                    at(now),
+                    Back { why, sent_at, ..back(1, Outcome::CLOSED, Some(Duration::from_millis(1)), false) },
+                ),
+                false => table.overdue(at(now), target(1), why, sent_at),
+            };
+            if let Some(again) = again
+                && table.take_check(at(now), host(1), LAWFUL, 1) == Room::Taken
+            {
+                flying.push_back((now + 100, false, again.why, at(now)));
+            }
+        }
+        while table.take(at(now), host(1), LAWFUL, 1) == Room::Taken {
+            let answered = level >= 1.0;
+            level -= f64::from(u8::from(answered));
+            came += u32::from(now >= 4_000);
+            flying.push_back((now + if answered { 1 } else { 100 }, answered, Why::Try, at(now)));
+            flying.make_contiguous().sort_by_key(|(due, ..)| *due);
+        }
+        if now == 7_999 {
+            table.put_aside(at(now), host(1), 1);
+            paced = table.next_at().is_some_and(|due| due > at(now) && due < at(now + 100));
+        }
+    }
+    assert!((200..1_200).contains(&came), "{came} tries in four seconds of a host that answers 100 a second");
+    assert!(paced, "what waits is due at {:?}", table.next_at());
 }

@@ -97,6 +97,8 @@ pub enum Event {
         progress: Progress,
         /// The measured share of tries that is lost, 0 to 1.
         loss: Option<f64>,
+        /// How many probes the agent that reported may have in flight; 0 if it does not say.
+        window: u32,
     },
     /// A change was refused, or is durable.
     Changed {
@@ -390,8 +392,15 @@ impl Coordinator {
                 if let (Some(lease), Some(running)) = (self.leases.remove(&epoch), self.scans.get_mut(&scan)) {
                     let signs = running.settled(&lease.leased, &outcomes);
                     self.work |= self.full;
-                    let (progress, loss) = (running.progress.clone(), running.loss());
-                    self.outputs.push_back(Output::Event(Event::Committed { scan, findings, signs, progress, loss }));
+                    let (progress, loss, window) = (running.progress.clone(), running.loss(), running.window());
+                    self.outputs.push_back(Output::Event(Event::Committed {
+                        scan,
+                        findings,
+                        signs,
+                        progress,
+                        loss,
+                        window,
+                    }));
                 }
                 CommitReply::Applied
             }

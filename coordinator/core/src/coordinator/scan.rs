@@ -168,7 +168,13 @@ impl Scan {
 
     /// The measured loss, 0 to 1.
     pub(super) fn loss(&self) -> Option<f64> {
-        self.loss.estimate()
+        // Before a second pass is through, what agents measure beside their tries.
+        self.loss.estimate().or_else(|| Loss::default().with_checks(self.checks).estimate())
+    }
+
+    /// How many probes the agent that reported last may have in flight.
+    pub(super) fn window(&self) -> u32 {
+        self.checks.window
     }
 
     pub(super) fn cohort_with_addresses(&self, number: u64) -> Option<(&Arc<Cohort>, &AddressSet)> {
@@ -334,6 +340,7 @@ impl Scan {
     pub(super) fn checked(&mut self, checks: Checks) {
         self.checks.answered = self.checks.answered.saturating_add(checks.answered);
         self.checks.lost = self.checks.lost.saturating_add(checks.lost);
+        self.checks.window = checks.window;
     }
 
     pub(super) fn cohort_closed(&mut self, number: u64) {

@@ -7,7 +7,7 @@ fn history(outcome: Outcome, tries: u8) -> History {
 }
 
 fn loss(first: u64, second: u64) -> Loss {
-    Loss { first, second }
+    Loss { first, second, ..Loss::default() }
 }
 
 fn policy(tries: Option<u8>, loss: Loss) -> Policy {
@@ -156,4 +156,23 @@ fn the_interval_of_no_loss_begins_at_none_and_narrows() {
     assert!(low == 0.0 && high < 0.0001, "{high}");
     let (low, high) = loss(1, 50).interval().unwrap();
     assert!(low > 0.5 && high <= 1.0, "{low} to {high}");
+}
+
+#[test]
+fn refusals_that_hosts_limit_do_not_count_as_loss_of_the_network() {
+    let mut loss = Loss::default();
+    let mut answers = |outcome, first: u64, second: u64| {
+        for (tries, count) in [(0, first), (1, second)] {
+            let before = History { tries, ..History::PENDING };
+            (0..count).for_each(|_| loss.count(before, outcome));
+        }
+        loss
+    };
+    assert_eq!(answers(Outcome::OPEN, 990, 10).estimate(), Some(10.0 / 990.0));
+    let as_much = answers(Outcome::CLOSED, 990, 15);
+    assert_eq!(as_much.estimate(), Some(25.0 / 1_980.0), "as far as chance goes they are the same");
+    let limited = answers(Outcome::CLOSED, 1_000, 2_000);
+    assert_eq!(limited.estimate(), Some(10.0 / 990.0));
+    assert!(limited.interval().is_some_and(|(low, high)| low < 0.01 && high < 0.02), "{:?}", limited.interval());
+    assert!(limited.assumed(2) > 0.6, "but they are asked again as if it were lost");
 }

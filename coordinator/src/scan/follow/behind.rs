@@ -86,6 +86,7 @@ impl Here {
             settled: progress.settled(),
             found: progress.in_state(finding),
             not_probed: progress.in_state(State::NotProbed),
+            ..Counts::default()
         }
     }
 }
@@ -106,8 +107,11 @@ impl Behind for Here {
                         Told::Event(
                             Event::Created { .. } | Event::Changed { .. } | Event::Control { .. } | Event::Rests { .. },
                         ) => {}
-                        Told::Event(Event::Committed { findings, signs, progress, .. }) => {
-                            let counts = Self::counts(&self.account, &progress);
+                        Told::Event(Event::Committed { findings, signs, progress, loss, window, .. }) => {
+                            if window > 0 {
+                                self.account.window = Some(window);
+                            }
+                            let counts = Counts { loss, window, ..Self::counts(&self.account, &progress) };
                             return Ok(News::Committed { findings, signs, counts });
                         }
                         Told::Event(Event::Finished { status, .. }) => return Ok(News::Finished(status)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 const AVERAGED_OVER_S: f64 = 5.0;
 
 /// How far a scan is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Counts {
     /// How many targets it has.
     pub(crate) targets: u64,
@@ -20,6 +20,10 @@ pub(crate) struct Counts {
     pub(crate) found: u64,
     /// How many were not probed, so far.
     pub(crate) not_probed: u64,
+    /// The measured share of tries that is lost, 0 to 1.
+    pub(crate) loss: Option<f64>,
+    /// How many probes may be in flight; 0 where that is not known.
+    pub(crate) window: u32,
 }
 
 /// Keeps the counts and how fast they rise.
@@ -70,20 +74,22 @@ impl Tally {
         Duration::try_from_secs_f64(rest as f64 / rate).ok()
     }
 
-    /// What stands beside the bar: `42%  31,204/s  12 found  3 not probed  2 min 5 s left`.
+    /// What stands beside the bar: `42%  31,204/s  12 found  3 not probed  2.1% lost  window 8,192  2 min 5 s left`.
     pub(super) fn beside_bar(&self) -> String {
         let mut parts = vec![self.percent(), self.rate(), format!("{} found", number(self.counts.found))];
         if self.counts.not_probed > 0 {
             parts.push(format!("{} not probed", number(self.counts.not_probed)));
         }
+        parts.extend(self.network());
         parts.push(self.left());
         parts.retain(|part| !part.is_empty());
         parts.join("  ")
     }
 
-    /// One line for whoever asks: `12,600 of 30,000 targets (42%), 31,204/s, 12 found, 3 not probed, 2 min 5 s left`.
+    /// One line for whoever asks: `12,600 of 30,000 targets (42%), 31,204/s, 12 found, 3 not probed, 2.1% lost, window 8,192, 2 min
+    /// 5 s left`.
     pub(super) fn status(&self) -> String {
-        let Counts { targets, undiscovered, settled, found, not_probed } = self.counts;
+        let Counts { targets, undiscovered, settled, found, not_probed, .. } = self.counts;
         let most = if undiscovered > 0 { "at most " } else { "" };
         let mut parts = vec![format!("{} of {most}{} targets ({})", number(settled), number(targets), self.percent())];
         parts.push(self.rate());
@@ -91,9 +97,18 @@ impl Tally {
         if not_probed > 0 {
             parts.push(format!("{} not probed", number(not_probed)));
         }
+        parts.extend(self.network());
         parts.push(self.left());
         parts.retain(|part| !part.is_empty());
         parts.join(", ")
+    }
+
+    /// What is lost, and how much is in flight because of it: as far as that is known.
+    fn network(&self) -> [String; 2] {
+        let Counts { loss, window, .. } = self.counts;
+        let loss = loss.map(|loss| format!("{:.1}% lost", loss * 100.0));
+        let window = (window > 0).then(|| format!("window {}", number(window.into())));
+        [loss, window].map(Option::unwrap_or_default)
     }
 
     /// Rounded down: 100% is all.
@@ -139,7 +154,7 @@ mod tests {
     }
 
     fn counts(settled: u64) -> Counts {
-        Counts { targets: 30_000, undiscovered: 0, settled, found: 12, not_probed: 3 }
+        Counts { targets: 30_000, settled, found: 12, not_probed: 3, ..Counts::default() }
     }
 
     #[test]
@@ -158,6 +173,17 @@ mod tests {
         }
         assert_eq!(tally.beside_bar(), "3%  100/s  12 found  3 not probed  4 min 50 s left");
         assert_eq!(tally.status(), "1,000 of 30,000 targets (3%), 100/s, 12 found, 3 not probed, 4 min 50 s left");
+    }
+
+    #[test]
+    fn what_is_lost_and_what_is_in_flight_is_shown_once_it_is_known() {
+        let mut tally = Tally::new(30_000, at(0));
+        tally.set(Counts { loss: Some(0.0213), window: 8_192, ..counts(100) });
+        tally.measure(at(1_000));
+        let line =
+            "100 of 30,000 targets (0%), 100/s, 12 found, 3 not probed, 2.1% lost, window 8,192, 4 min 59 s left";
+        assert_eq!(tally.status(), line);
+        assert_eq!(tally.beside_bar(), "0%  100/s  12 found  3 not probed  2.1% lost  window 8,192  4 min 59 s left");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
+use super::hash::ByNumber;
+
 /// The time that one count covers.
 pub const BIN: Duration = Duration::from_millis(100);
 /// Addresses that are counted one by one; of further ones only the sum is kept.
@@ -26,7 +28,7 @@ pub struct Received {
 #[derive(Debug, Default)]
 pub struct Account {
     total: Received,
-    by_address: HashMap<u32, Of>,
+    by_address: ByNumber<u32, Of>,
     /// When the first probe arrived, counted from the network's start.
     pub first_at: Option<Duration>,
     /// What was neither SYN nor echo request for an address of the prefix: acknowledgements, RSTs, neighbour discovery.

@@ -15,6 +15,7 @@
 mod account;
 mod draw;
 mod frame;
+mod hash;
 mod load;
 mod network;
 mod queue;

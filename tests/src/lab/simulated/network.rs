@@ -5,7 +5,6 @@
 //! back. Loss is drawn for each try at a target: of how many tries at which target nothing comes back is settled by the seed, however
 //! fast they come.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use super::account::Account;
 use super::draw::{self, For};
 use super::frame::{self, Answer, Asks, Frame, Heard, Question};
+use super::hash::ByNumber;
 use super::queue::Queue;
 use super::truth::{HostTruth, PortTruth};
 use super::world::{Closed, FLOOD, HostKind, Odd, World};
@@ -32,8 +32,8 @@ pub struct Network {
     world: Arc<World>,
     queue: Queue,
     /// Tries so far, by place of the host and port.
-    tries: HashMap<u64, u8>,
-    limits: HashMap<u32, Limits>,
+    tries: ByNumber<u64, u8>,
+    limits: ByNumber<u32, Limits>,
     account: Account,
 }
 
@@ -84,8 +84,8 @@ impl Network {
         Self {
             world,
             queue: Queue::default(),
-            tries: HashMap::new(),
-            limits: HashMap::new(),
+            tries: ByNumber::default(),
+            limits: ByNumber::default(),
             account: Account::default(),
         }
     }
@@ -157,7 +157,7 @@ impl Network {
             return;
         }
         let Some(answer) = answer(&world, &host, question, about) else { return };
-        if !self.limits.entry(offset).or_default().take(now, kind, answer) {
+        if kind.is_limited() && !self.limits.entry(offset).or_default().take(now, kind, answer) {
             return;
         }
         if kind.odd.contains(&Odd::Flood) {

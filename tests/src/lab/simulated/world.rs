@@ -97,6 +97,13 @@ pub enum Odd {
 /// Unasked answers a probe.
 pub(super) const FLOOD: u32 = 20;
 
+impl HostKind {
+    /// Whether it answers no more than so much in a second.
+    pub(super) fn is_limited(&self) -> bool {
+        self.answers_per_s.or(self.rst_per_s).or(self.icmp_per_s).is_some()
+    }
+}
+
 impl Default for HostKind {
     fn default() -> Self {
         Self {

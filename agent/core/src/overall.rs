@@ -1,0 +1,210 @@
+//! The window over all: how many probes are in flight to all hosts together, as a share of what the scan and the machine allow.
+//!
+//! It begins with all of that: most of what a scan asks says nothing, and a window that grew by answers alone would wait for ever. From
+//! there it follows additive increase and multiplicative decrease (Chiu and Jain 1989), with the question of the
+//! [window of a host](crate::window) in between: did the smaller window lose less?
+//!
+//! - O1: it grows by answers in time, by a window for about [`GROWS_IN`] windows of them.
+//! - O2: what this machine could not send (descriptors, ports, buffers) cuts it to three quarters, at most once in [`PRESSURE_PAUSE`].
+//! - O3: once more than [`LOSS_MAX`] of the checks are lost, at [`HOSTS_MIN`] hosts at least, it is cut to a half. What one host loses is
+//!   for the window of that host.
+//! - O4: if of the next checks about as many are lost, the loss is none of its doing: the cut is taken back, and that much is tolerated.
+//! - O5: it is never less than [`LEAST`].
+
+use crate::window::LOSS_MAX;
+use protocol::time::Time;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The least window over all, where more is allowed.
+pub const LEAST: u32 = 64;
+/// So many windows of answers make it grow by one.
+const GROWS_IN: f32 = 8.0;
+/// How often what this machine lacks counts.
+const PRESSURE_PAUSE: Duration = Duration::from_secs(1);
+/// So many checks say something.
+const CHECKS_MIN: u32 = 16;
+/// At so many hosts checks must be lost.
+const HOSTS_MIN: usize = 4;
+/// What is lost after a cut must be less than this share of what was before, or the cut did nothing.
+const BETTER: f32 = 0.75;
+/// What is measured counts for so long.
+const SPAN: Duration = Duration::from_secs(3);
+
+/// The window over all.
+#[derive(Debug)]
+pub struct Overall {
+    share: f32,
+    tolerated: f32,
+    checks: u32,
+    lost: u32,
+    lost_at: BTreeSet<IpAddr>,
+    /// Since when checks are counted. What was sent before is not.
+    since: Time,
+    /// The share before a cut, and what was lost then.
+    before: Option<(f32, f32)>,
+    pressed_at: Option<Time>,
+}
+
+impl Default for Overall {
+    fn default() -> Self {
+        Self {
+            share: 1.0,
+            tolerated: LOSS_MAX,
+            checks: 0,
+            lost: 0,
+            lost_at: BTreeSet::new(),
+            since: Time::ZERO,
+            before: None,
+            pressed_at: None,
+        }
+    }
+}
+
+impl Overall {
+    /// How many probes may be in flight of `most` that are allowed.
+    #[must_use]
+    pub fn of(&self, most: u32) -> u32 {
+        ((most as f32 * self.share) as u32).max(LEAST).min(most)
+    }
+
+    /// A try was answered in time, with so many allowed (O1).
+    pub fn answered(&mut self, most: u32) {
+        if self.before.is_none() {
+            let grown = self.share + 1.0 / (most.max(1) as f32 * GROWS_IN);
+            self.share = grown.min(1.0);
+        }
+    }
+
+    /// This machine could not send something (O2).
+    pub fn pressed(&mut self, now: Time) {
+        if self.pressed_at.is_none_or(|at| now >= at + PRESSURE_PAUSE) {
+            self.pressed_at = Some(now);
+            self.share *= 0.75;
+        }
+    }
+
+    /// What was asked again of a host, when it was sent, and whether it was answered in time (O3, O4).
+    pub fn checked(&mut self, now: Time, address: IpAddr, sent_at: Time, answered: bool) {
+        if sent_at < self.since {
+            return;
+        }
+        self.checks += 1;
+        if !answered {
+            self.lost += 1;
+            if self.lost_at.len() < HOSTS_MIN {
+                self.lost_at.insert(address);
+            }
+        }
+        if self.checks >= CHECKS_MIN {
+            self.judge(now);
+        } else if now >= self.since + SPAN {
+            self.count_anew(now);
+        }
+    }
+
+    fn judge(&mut self, now: Time) {
+        let lost = self.lost as f32 / self.checks as f32;
+        if let Some((share, before)) = self.before.take() {
+            if lost > before * BETTER {
+                self.share = share;
+                self.tolerated = (lost.max(before) + LOSS_MAX).min(1.0);
+            }
+        } else if lost > self.tolerated && self.lost_at.len() >= HOSTS_MIN {
+            self.before = Some((self.share, lost));
+            self.share /= 2.0;
+        }
+        self.count_anew(now);
+    }
+
+    fn count_anew(&mut self, now: Time) {
+        (self.checks, self.lost, self.since) = (0, 0, now);
+        self.lost_at.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: u32 = 8_192;
+
+    fn at(millis: u64) -> Time {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    /// Sixteen checks at as many hosts, of which so many are lost.
+    fn checks(overall: &mut Overall, now: u64, lost: u32, hosts: u32) {
+        for number in 0..CHECKS_MIN {
+            let address = IpAddr::V4((0xc000_0200 + number % hosts).into());
+            overall.checked(at(now), address, at(now), number >= lost);
+        }
+    }
+
+    #[test]
+    fn it_begins_with_all_that_is_allowed_and_is_never_less_than_the_least() {
+        let mut overall = Overall::default();
+        assert_eq!((overall.of(MOST), overall.of(3)), (MOST, 3));
+        for second in 0..100 {
+            overall.pressed(at(second * 1_000));
+        }
+        assert_eq!((overall.of(MOST), overall.of(3)), (LEAST, 3));
+    }
+
+    #[test]
+    fn o1_o2_want_of_something_cuts_it_once_a_second_and_answers_bring_it_back() {
+        let mut overall = Overall::default();
+        for millis in 0..900 {
+            overall.pressed(at(millis));
+        }
+        assert_eq!(overall.of(MOST), MOST / 4 * 3);
+        for _ in 0..MOST {
+            overall.answered(MOST);
+        }
+        assert!((6_900..7_400).contains(&overall.of(MOST)), "{}", overall.of(MOST));
+        for _ in 0..MOST * 2 {
+            overall.answered(MOST);
+        }
+        assert_eq!(overall.of(MOST), MOST);
+    }
+
+    #[test]
+    fn o3_loss_at_many_hosts_cuts_it_as_long_as_that_helps() {
+        let mut overall = Overall::default();
+        checks(&mut overall, 0, 12, 16);
+        assert_eq!(overall.of(MOST), MOST / 2);
+        overall.answered(MOST);
+        assert_eq!(overall.of(MOST), MOST / 2, "while it is not known what it does, it stays");
+        checks(&mut overall, 100, 6, 16);
+        assert_eq!(overall.of(MOST), MOST / 2, "that helped");
+        checks(&mut overall, 200, 6, 16);
+        assert_eq!(overall.of(MOST), MOST / 4, "and there is more to gain");
+        let mut overall = Overall::default();
+        checks(&mut overall, 0, 16, 3);
+        assert_eq!(overall.of(MOST), MOST, "what few hosts lose is their own");
+    }
+
+    #[test]
+    fn o4_loss_that_stays_is_tolerated_and_more_is_not() {
+        let mut overall = Overall::default();
+        checks(&mut overall, 0, 6, 16);
+        assert_eq!(overall.of(MOST), MOST / 2);
+        checks(&mut overall, 100, 6, 16);
+        assert_eq!(overall.of(MOST), MOST);
+        checks(&mut overall, 200, 7, 16);
+        assert_eq!(overall.of(MOST), MOST, "as much is no news");
+        checks(&mut overall, 300, 10, 16);
+        assert_eq!(overall.of(MOST), MOST / 2);
+    }
+
+    #[test]
+    fn what_was_sent_before_a_cut_says_nothing_of_it() {
+        let mut overall = Overall::default();
+        checks(&mut overall, 50, 6, 16);
+        for number in 0..100_u32 {
+            overall.checked(at(60), IpAddr::V4(number.into()), at(49), false);
+        }
+        assert_eq!(overall.of(MOST), MOST / 2, "not judged yet");
+    }
+}
