@@ -21,7 +21,7 @@ pub fn write(out: &mut dyn Write, request: &ScanRequest) -> io::Result<()> {
     let targets = word(size.targets, "target", "targets");
     writeln!(out, "Size:      {addresses}, {} asked of each: {targets}", word(slots, "thing", "things"))?;
     let (least, most) = (duration(size.estimate), duration(size.most));
-    writeln!(out, "Time:      about {least} if nothing answers, up to {most} if hosts do and ports do not")?;
+    writeln!(out, "Time:      about {least} if nothing answers, up to {most} if hosts alone do")?;
     if request.state().is_some() {
         let most = bytes(DATABASE_BYTES + size.targets.div_ceil(2));
         writeln!(out, "Disk:      at most about {most} of state (half a byte a target)")?;
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(
             text(line),
             "Size:      8 addresses, 13 things asked of each: 104 targets\n\
-             Time:      about 26.5 s if nothing answers, up to 1 min 47 s if hosts do and ports do not\n\
+             Time:      about 26.5 s if nothing answers, up to 1 min 48 s if hosts alone do\n\
              Disk:      at most about 40 KB of state (half a byte a target)\n\
              Addresses: 127.0.0.1, 192.0.2.0-192.0.2.2, 192.0.2.4-192.0.2.7\n\
              Names:     localhost (127.0.0.1)\n\
