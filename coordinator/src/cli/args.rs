@@ -25,8 +25,10 @@ Commands (as the first word):
   scans               List the scans that are kept; also scans show ID,
                       scans export ID -o json|jsonl|csv, scans rm ID
   serve               Run a coordinator, with an agent of its own
-  agents              List a coordinator's agents; also agents show, label, revoke
+  agents              List a coordinator's agents; also agents show, label and
+                      revoke AGENT
   token agent|api     Make a token: for an agent to join, or for the API
+  login LOGIN         Keep what token api printed, for --coordinator
   health [URL]        Ask whether a coordinator takes scans
   doctor              Say what bears on scanning from this machine
   completions SHELL   Print a completion script for a shell

@@ -34,7 +34,7 @@ pub type Answer = (RequestId, Result<StoreReply, StoreError>);
 type Look = Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>;
 
 enum Asked {
-    CarryOut(RequestId, StoreRequest),
+    CarryOut(RequestId, Box<StoreRequest>),
     Look(Look),
 }
 
@@ -144,7 +144,7 @@ fn gather(first: Asked, asked: &mut Reader<Asked>) -> (Vec<(RequestId, StoreRequ
     let mut next = Some(first);
     while let Some(asked_now) = next {
         match asked_now {
-            Asked::CarryOut(id, request) => group.push((id, request)),
+            Asked::CarryOut(id, request) => group.push((id, *request)),
             Asked::Look(look) => return (group, Some(look)),
         }
         next = if group.len() < GROUP_MAX { asked.try_pop().ok() } else { None };
@@ -182,8 +182,8 @@ impl StoreHandle {
     /// If the queue is full, which gives the request back, or the thread is gone.
     pub fn ask(&self, id: RequestId, request: StoreRequest) -> Result<(), AskError> {
         let bytes = request_bytes(&request);
-        self.queue.try_push(Asked::CarryOut(id, request), bytes).map_err(|error| match error {
-            PushError::Full(_, Asked::CarryOut(_, request)) => AskError::Full(Box::new(request)),
+        self.queue.try_push(Asked::CarryOut(id, Box::new(request)), bytes).map_err(|error| match error {
+            PushError::Full(_, Asked::CarryOut(_, request)) => AskError::Full(request),
             _ => AskError::Closed,
         })
     }

@@ -358,6 +358,7 @@ impl Coordinator {
                             signs,
                             progress,
                             loss,
+                            window: ended.window(),
                         }));
                     }
                 }

@@ -1,3 +1,5 @@
+//! What is told of single targets, over a store that is filled by hand.
+
 use super::*;
 use coordinator_core::store::conformance::example;
 use coordinator_core::store::memory::MemoryStore;

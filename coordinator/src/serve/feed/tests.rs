@@ -1,3 +1,5 @@
+//! What those who follow are told of agents, and when it is a snapshot.
+
 use super::*;
 use crate::fleet::roster::Standing;
 

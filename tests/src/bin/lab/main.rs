@@ -2,7 +2,7 @@
 //! a lab's targets, and it compares a scan's result with a lab's truth, target by target.
 //!
 //! ```text
-//! lab host [--open PORTS] [--silent PORTS]   be a target
+//! lab host [--open PORTS] [--silent PORTS]                             be a target
 //! lab ready                                                            whether the target beside this is ready
 //! lab received                                                         what the target beside this received
 //! lab arguments < expect.toml                                          the scan that the truth is about, a word a line
