@@ -371,8 +371,9 @@ impl Agent {
     }
 
     fn report_given_back(&mut self, epoch: Epoch) {
-        let (first, last) = (ProbeId { epoch, index: 0 }, ProbeId { epoch, index: u32::MAX });
-        if self.giving_back.contains(&epoch) && self.out.range(first..=last).next().is_none() {
+        // What is asked again to measure the loss is nothing that the lease waits for.
+        let tries = ProbeId { epoch, index: 0 }..ProbeId::check(epoch, 0);
+        if self.giving_back.contains(&epoch) && self.out.range(tries).next().is_none() {
             self.report(epoch, Cause::Interrupted);
         }
     }

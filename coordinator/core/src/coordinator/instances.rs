@@ -80,7 +80,7 @@ impl Coordinator {
         }
         if rights_ended {
             let all: Vec<_> = coordinator.instances.keys().copied().collect();
-            all.into_iter().for_each(|instance| coordinator.end_right(now, instance));
+            all.into_iter().for_each(|instance| coordinator.end_right(now, instance, false));
         }
         coordinator.give_up_targets();
         coordinator.advance(now);
@@ -100,28 +100,29 @@ impl Coordinator {
         let is_over = |known: &Instance| known.right.is_some_and(|at| at + margin <= now);
         let ended: Vec<_> = self.instances.iter().filter(|(_, known)| is_over(known)).map(|(&id, _)| id).collect();
         for id in ended {
-            self.end_right(now, id);
+            self.end_right(now, id, true);
         }
     }
 
-    /// Ends a right: closes the session, takes the leases back. It is never answered again.
-    fn end_right(&mut self, now: Time, id: InstanceId) {
+    /// Ends a right: closes the session, takes the leases back. It is never answered again. That it ended says something of the agent and of
+    /// what it held if it `counts`: not where its process was this one, and somebody ended that.
+    fn end_right(&mut self, now: Time, id: InstanceId, counts: bool) {
         self.counters.rights_ended += 1;
         if let Some(session) = self.instances.get(&id).and_then(|instance| instance.session) {
             self.close(now, session);
         }
         let held: Vec<_> =
             self.leases.iter().filter(|(_, lease)| lease.holder == Some(id)).map(|(&epoch, _)| epoch).collect();
-        if !held.is_empty() {
+        if counts && !held.is_empty() {
             self.failed(now, id);
         }
         self.instances.remove(&id);
-        for epoch in &held {
+        for epoch in held.iter().filter(|_| counts) {
             if let Some(lease) = self.leases.get_mut(epoch) {
                 lease.right_ended();
             }
         }
-        self.release(held, true);
+        self.release(held, counts);
         self.give_up_targets();
         for scan in self.scans.values_mut() {
             scan.disown(id);
