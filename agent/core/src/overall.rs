@@ -4,12 +4,12 @@
 //! there it follows additive increase and multiplicative decrease (Chiu and Jain 1989), with the question of the
 //! [window of a host](crate::window) in between: did the smaller window lose less?
 //!
-//! - O1: it grows by answers in time, by a window for about [`GROWS_IN`] windows of them.
-//! - O2: what this machine could not send (descriptors, ports, buffers) cuts it to three quarters, at most once in [`PRESSURE_PAUSE`].
-//! - O3: once more than [`LOSS_MAX`] of the checks are lost, at [`HOSTS_MIN`] hosts at least, it is cut to a half. What one host loses is
+//! - O1: it grows by answers in time, by a window for about `GROWS_IN` windows of them.
+//! - O2: what this machine could not send (descriptors, ports, buffers) cuts it to three quarters, at most once in `PRESSURE_PAUSE`.
+//! - O3: once more than `LOSS_MAX` of the checks are lost, at `HOSTS_MIN` hosts at least, it is cut to a half. What one host loses is
 //!   for the window of that host.
 //! - O4: if of the next checks about as many are lost, the loss is none of its doing: the cut is taken back, and that much is tolerated.
-//! - O5: it is never less than [`LEAST`].
+//! - O5: it is never less than `LEAST`.
 
 use crate::window::LOSS_MAX;
 use protocol::time::Time;

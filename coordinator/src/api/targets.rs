@@ -1,6 +1,6 @@
 //! `GET /scans/{id}/targets`, and results with a filter: single targets and what became of them, page by page.
 //!
-//! A page of JSON has at most [`LIMIT_MAX`] targets, and reads at most [`READ_MAX`] of the scan: it may hold fewer than were asked for, or
+//! A page of JSON has at most [`LIMIT_MAX`] targets, and reads at most `READ_MAX` of the scan: it may hold fewer than were asked for, or
 //! none, and still name the next one. JSON lines and CSV are whole unless `limit` is given. Whatever the form, a `Link` header with
 //! `rel="next"` (RFC 8288) says where to go on.
 

@@ -1,6 +1,6 @@
 //! Single targets of a scan and what became of them: filtered, page by page, in memory that does not grow with the scan.
 //!
-//! Targets are walked cohort by cohort, which is address order, and within a cohort in windows of [`WINDOW_TARGETS`]; in a window they stand
+//! Targets are walked cohort by cohort, which is address order, and within a cohort in windows of `WINDOW_TARGETS`; in a window they stand
 //! by address, `ping` before ports. So a place in the walk is a cohort, a window and the last target told of: what is committed meanwhile
 //! neither shifts nor repeats anything. Cohorts and windows that a filter leaves nothing of are passed over unread.
 
