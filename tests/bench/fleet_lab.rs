@@ -92,6 +92,31 @@ impl Fleet {
         serving.wait(TIMEOUT).map(drop)
     }
 
+    /// Tells the coordinator to end, and waits until it has.
+    pub(crate) fn end_coordinator(&mut self) -> anyhow::Result<()> {
+        let serving = self.serving.take().context("it does not serve")?;
+        serving.signal(libc::SIGTERM)?;
+        serving.wait(TIMEOUT)?.expect_code(0).map(drop)
+    }
+
+    /// The coordinator's process; 0 if there is none.
+    pub(crate) fn coordinator_id(&self) -> u32 {
+        self.serving.as_ref().map_or(0, Process::id)
+    }
+
+    /// Does something on a thread that is where the coordinator is.
+    pub(crate) fn enter_coordinator<T: Send>(
+        &self,
+        action: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        self.coordinator.enter(|| Ok(action()))?
+    }
+
+    /// What opens the coordinator's API.
+    pub(crate) fn key(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.path("state").join("local.token"))?.trim().to_owned())
+    }
+
     fn portsweep(&self, words: &[&str]) -> anyhow::Result<lab::Command<'_>> {
         let command = self.coordinator.command(lab::bin()?).args(words).directory(self.directory.path());
         Ok(command.env("PORTSWEEP_STATE", self.path("state")))

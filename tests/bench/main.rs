@@ -14,6 +14,7 @@ mod interrupt;
 mod lab_load;
 mod measure;
 mod networks;
+mod page;
 mod size;
 mod store;
 mod tools;
@@ -32,7 +33,7 @@ struct Case {
     run: fn() -> anyhow::Result<String>,
 }
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 16] = [
     Case {
         name: "connect",
         about: "65,535 refusing ports of one host over a veth",
@@ -111,6 +112,12 @@ const CASES: [Case; 15] = [
         about: "how soon a rate, an exclusion and a pause act",
         needs: &[Need::Hosts],
         run: fleet::changes,
+    },
+    Case {
+        name: "page",
+        about: "what 200 readers of the events and 50 pages a second cost a scan",
+        needs: &[Need::Hosts],
+        run: page::run,
     },
     Case { name: "store", about: "16 million targets committed to the durable store", needs: &[], run: store::run },
 ];

@@ -103,7 +103,9 @@ pub struct MadeJoinToken {
     pub ttl_s: u64,
 }
 
-pub(super) fn refused(error: FleetError) -> Problem {
+/// What the fleet answers, as a problem.
+#[must_use]
+pub fn refused(error: FleetError) -> Problem {
     match error {
         FleetError::NoAgent(name) => {
             Problem::missing(format!("there is no agent {name}: GET /api/v1/agents lists them"))

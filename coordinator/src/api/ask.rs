@@ -30,7 +30,11 @@ impl Query {
         Self::read(request.query_string(), known)
     }
 
-    fn read(text: &str, known: &[&'static str]) -> Result<Self, Problem> {
+    /// Reads a query that may have these parameters.
+    ///
+    /// # Errors
+    /// A 400 that names the parameter.
+    pub fn read(text: &str, known: &[&'static str]) -> Result<Self, Problem> {
         if text.len() > QUERY_BYTES_MAX {
             return Err(Problem::bad(format!("the query is longer than {QUERY_BYTES_MAX} bytes")));
         }

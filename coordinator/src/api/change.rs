@@ -54,7 +54,11 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<f64
     Option::deserialize(deserializer).map(Some)
 }
 
-fn rate(name: &str, rate: Option<f64>) -> Result<Option<Rate>, Problem> {
+/// A limit, or none.
+///
+/// # Errors
+/// A 400 that names the member.
+pub fn rate(name: &str, rate: Option<f64>) -> Result<Option<Rate>, Problem> {
     let read = |rate| {
         Rate::from_per_second(rate)
             .ok_or_else(|| Problem::bad(format!("{name}: write a number of packets per second above 0, or null")))
@@ -116,7 +120,7 @@ pub async fn set(
     Query::of(&request, &[])?;
     let id = ask::scan_id(&id)?;
     let changes = ask::json::<Setting>(&request, body)?.changes()?;
-    carry_out(&serving, id, changes).await
+    carry_out(&serving, id, changes).await.map(|changed| changed.response())
 }
 
 /// `POST /scans/{id}/exclude`
@@ -130,22 +134,41 @@ pub async fn exclude(
     let id = ask::scan_id(&id)?;
     scans::known(&serving, id)?;
     let Exclusion { exclude } = ask::json(&request, body)?;
+    exclude_from(&serving, id, exclude).await.map(|changed| changed.response())
+}
+
+/// Excludes what these specs mean from a scan.
+///
+/// # Errors
+/// If they mean nothing, or the scan does not run.
+pub async fn exclude_from(serving: &Serving, id: ScanId, exclude: Vec<String>) -> Result<Changed, Problem> {
     let read =
         web::block(move || spec::excluded(&exclude, &SystemNames).map_err(|error| Problem::bad(error.to_string())));
     let excluded = read.await.map_err(|error| Problem::failed(&error))??;
     if excluded.is_empty() {
         return Err(Problem::bad("nothing is to be excluded: name addresses"));
     }
-    carry_out(&serving, id, vec![Change::Exclude(excluded)]).await
+    carry_out(serving, id, vec![Change::Exclude(excluded)]).await
 }
 
 async fn plain(request: &HttpRequest, serving: &Serving, id: &str, change: Change) -> Result<HttpResponse, Problem> {
     Query::of(request, &[])?;
-    carry_out(serving, ask::scan_id(id)?, vec![change]).await
+    carry_out(serving, ask::scan_id(id)?, vec![change]).await.map(|changed| changed.response())
+}
+
+impl Changed {
+    /// As it is answered: 202 while somebody may still do as before.
+    fn response(&self) -> HttpResponse {
+        let status = if self.in_force { StatusCode::OK } else { StatusCode::ACCEPTED };
+        HttpResponse::build(status).json(self)
+    }
 }
 
 /// Has changes made one after the other, and waits for them.
-async fn carry_out(serving: &Serving, id: ScanId, changes: Vec<Change>) -> Result<HttpResponse, Problem> {
+///
+/// # Errors
+/// If the scan is unknown or over, or a change is refused or cannot be kept.
+pub async fn carry_out(serving: &Serving, id: ScanId, changes: Vec<Change>) -> Result<Changed, Problem> {
     let scan = scans::known(serving, id)?;
     if scan.is_over() {
         return Err(Problem::conflict(format!("scan {id} is {} already", scan.status)));
@@ -162,8 +185,7 @@ async fn carry_out(serving: &Serving, id: ScanId, changes: Vec<Change>) -> Resul
     let _in_time = tokio::time::timeout(IN_FORCE_TIMEOUT, settled).await;
     let scan = scans::known(serving, id)?;
     let in_force = is_in_force(&scan);
-    let status = if in_force { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(HttpResponse::build(status).json(Changed { in_force, waits_for: scan.waits_for.clone(), scan }))
+    Ok(Changed { in_force, waits_for: scan.waits_for.clone(), scan })
 }
 
 /// Makes one change; the version from which on it holds, once that is durable.

@@ -11,6 +11,7 @@ use crate::serve::access::{Access, LOCAL_TOKEN, MakeToken, Role};
 use crate::serve::drain;
 use crate::serve::feed::Feed;
 use crate::store::thread;
+use crate::web::found::Finder;
 use actix::prelude::*;
 use coordinator_core::coordinator::Coordinator as Machine;
 use coordinator_core::settings::Settings;
@@ -120,6 +121,7 @@ impl World {
         tokio::task::spawn_local(drain(events, Arc::clone(&feed), access.clone()));
         let serving = Serving {
             coordinator,
+            finder: Finder::new(store.clone()).start(),
             store,
             spool: directory.path().into(),
             feed,

@@ -9,21 +9,42 @@
 use super::Serving;
 use super::problem::Problem;
 use crate::serve::access::{Admit, Role, Secret};
+use crate::web;
+use crate::web::frame::Failure;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, web};
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage, HttpRequest};
 
 /// The session's cookie.
 pub const COOKIE: &str = "portsweep";
-/// What needs no token: whether it is alive, what it is, and the door.
-const OPEN: [&str; 4] = ["/", "/healthz", "/readyz", "/api/v1/openapi.json"];
+/// What needs no token: whether it is alive, what it is, the door, and what the door's page looks like.
+const OPEN: [&str; 4] = ["/healthz", "/readyz", "/api/v1/openapi.json", web::door::SIGN_IN];
 
 /// Who asks, as the audit names them.
 #[derive(Clone, Debug)]
 pub struct Who(pub String);
+
+/// Who looks at a page, and what they may.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// As the audit names them.
+    pub who: String,
+    /// Whether they may change something.
+    pub may_change: bool,
+}
+
+impl Asker {
+    /// Of a request that was admitted.
+    #[must_use]
+    pub fn of(request: &HttpRequest) -> Self {
+        let asker = request.extensions().get::<Self>().cloned();
+        asker.unwrap_or_else(|| Self { who: "anybody".to_owned(), may_change: false })
+    }
+}
 
 /// The middleware. What was changed, and who was refused, is audited.
 ///
@@ -33,12 +54,13 @@ pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let fleet = request.app_data::<web::Data<Serving>>().map(|serving| serving.fleet.clone());
+    let fleet = request.app_data::<Data<Serving>>().map(|serving| serving.fleet.clone());
     let what = format!("{} {}", request.method(), request.path().chars().take(128).collect::<String>());
     match admit(&request).await {
-        Ok(who) => {
+        Ok((role, who)) => {
             let is_audited = !request.method().is_safe() && !has_own_row(request.path());
             request.extensions_mut().insert(Who(who.clone()));
+            request.extensions_mut().insert(Asker { who: who.clone(), may_change: role == Some(Role::Operator) });
             let response = next.call(request).await?.map_into_boxed_body();
             if let (Some(fleet), true, true) = (fleet, is_audited, response.status().is_success())
                 && let Err(error) = fleet.audit(&who, "api", &what).await
@@ -52,19 +74,33 @@ pub async fn guard(
             if let Some(fleet) = fleet {
                 fleet.refused(&from, "api", &problem.detail);
             }
-            Ok(request.into_response(problem.response()))
+            let response = if is_for_people(&request) { Failure(problem).response() } else { problem.response() };
+            Ok(request.into_response(response))
         }
     }
 }
 
+/// Whether a browser asks for a page.
+fn is_for_people(request: &ServiceRequest) -> bool {
+    let accepts = request.headers().get(ACCEPT).and_then(|accepts| accepts.to_str().ok()).unwrap_or_default();
+    !request.path().starts_with("/api/") && accepts.contains("text/html")
+}
+
+/// Whether a path is open to all.
+fn is_open(request: &ServiceRequest) -> bool {
+    let path = request.path();
+    let is_door = path == "/" && request.query_string().split('&').any(|pair| pair.starts_with("key="));
+    is_door || OPEN.contains(&path) || path.starts_with("/assets/")
+}
+
 /// Whether what is changed there leaves a row of its own.
 fn has_own_row(path: &str) -> bool {
-    ["/api/v1/agents", "/api/v1/join-tokens"].iter().any(|own| path.starts_with(own))
+    ["/api/v1/agents", "/api/v1/join-tokens", "/agents", web::door::SIGN_IN].iter().any(|own| path.starts_with(own))
 }
 
 /// Who asks, if they may.
-async fn admit(request: &ServiceRequest) -> Result<String, Problem> {
-    let Some(serving) = request.app_data::<web::Data<Serving>>() else {
+async fn admit(request: &ServiceRequest) -> Result<(Option<Role>, String), Problem> {
+    let Some(serving) = request.app_data::<Data<Serving>>() else {
         return Err(Problem::unavailable("it is not ready yet"));
     };
     let headers = request.headers();
@@ -76,8 +112,8 @@ async fn admit(request: &ServiceRequest) -> Result<String, Problem> {
         ));
     }
     same_origin(headers, &host)?;
-    if OPEN.contains(&request.path()) {
-        return Ok("anybody".to_owned());
+    if is_open(request) {
+        return Ok((None, "anybody".to_owned()));
     }
     let admitted = match secret(request, headers)? {
         Some(secret) => {
@@ -88,11 +124,15 @@ async fn admit(request: &ServiceRequest) -> Result<String, Problem> {
     };
     let changes = !request.method().is_safe();
     match admitted {
+        None if is_for_people(request) => Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "open the address that portsweep serve printed, or sign in with its key or a token",
+        )),
         None => Err(Problem::new(StatusCode::UNAUTHORIZED, "show a token: Authorization: Bearer TOKEN")),
         Some((Role::Viewer, _)) if changes => {
             Err(Problem::new(StatusCode::FORBIDDEN, "this token may look, and change nothing"))
         }
-        Some((_, who)) => Ok(who),
+        Some((role, who)) => Ok((Some(role), who)),
     }
 }
 

@@ -7,9 +7,9 @@ pub mod agents;
 pub mod ask;
 pub mod change;
 pub mod description;
-pub mod door;
 mod events;
 pub mod guard;
+pub mod health;
 mod metrics;
 pub mod openapi;
 pub mod problem;
@@ -31,6 +31,8 @@ use crate::fleet::Fleet;
 use crate::serve::access::Access;
 use crate::serve::feed::Feed;
 use crate::store::thread::StoreHandle;
+use crate::web as pages;
+use crate::web::found::Finder;
 use actix::Addr;
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
@@ -71,6 +73,8 @@ pub struct Serving {
     pub feed: Arc<watch::Sender<Feed>>,
     /// Who may ask.
     pub access: Addr<Access>,
+    /// What scans found, for the page.
+    pub finder: Addr<Finder>,
     /// What no scan probes.
     pub exclude: Arc<AddressSet>,
     /// The values of `Host` that name this coordinator, in lower case.
@@ -168,7 +172,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(way("/targets").get(targets::targets))
         .service(way("/results").get(results::results));
     let api = web::scope("/api/v1")
-        .service(way("/openapi.json").get(door::description))
+        .service(way("/openapi.json").get(health::description))
         .service(way("/scans").get(scans::list).post(scans::submit))
         .service(scan)
         .service(way("/events").get(events::events))
@@ -180,11 +184,11 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(way("/tokens").get(tokens::list).post(tokens::make))
         .service(way("/tokens/{id}").delete(tokens::revoke));
     config
-        .service(way("/").get(door::door))
-        .service(way("/healthz").get(door::healthz))
-        .service(way("/readyz").get(door::readyz))
+        .service(way("/healthz").get(health::healthz))
+        .service(way("/readyz").get(health::readyz))
         .service(way("/metrics").get(metrics::metrics))
         .service(api)
+        .configure(pages::routes)
         .default_service(web::to(nothing_here));
 }
 

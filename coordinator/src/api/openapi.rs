@@ -2,7 +2,7 @@
 //! that are written and read. `coordinator/schema/openapi.json` is this document; a test fails where it is not.
 
 use super::description::{For, OPERATIONS, Operation, Value as Kind};
-use super::{agents, ask, change, door, problem, receipt, scans, shape, targets, tokens};
+use super::{agents, ask, change, health, problem, receipt, scans, shape, targets, tokens};
 use crate::cli::ScanSpec;
 use crate::fleet::AgentView;
 use crate::fleet::roster::Standing;
@@ -28,7 +28,7 @@ use utoipa::OpenApi;
     agents::Row,
     change::Exclusion,
     change::Setting,
-    door::Health,
+    health::Health,
     problem::Problem,
     receipt::Receipt,
     receipt::ReceiptAgent,

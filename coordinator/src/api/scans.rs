@@ -77,18 +77,38 @@ pub async fn submit(
     body: Result<Bytes, actix_web::Error>,
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
-    let wanted = wanted(&request, body)?;
+    let submitted = take(&serving, wanted(&request, body)?).await?;
+    let location = format!("/api/v1/scans/{}", submitted.scan.id);
+    Ok(HttpResponse::Created().insert_header(("location", location)).json(submitted))
+}
+
+/// What a scan would be, and its plan is checked for: nothing is stored.
+///
+/// # Errors
+/// What cannot be meant, in one line.
+pub async fn checked(serving: &web::Data<Serving>, wanted: Wanted) -> Result<ScanRequest, Problem> {
+    let agents = serving.fleet.agents().await.map_err(super::agents::refused)?;
+    let serving = serving.clone();
+    let checked = web::block(move || {
+        let may_connect = agents.into_iter().filter(|agent| agent.standing == Standing::Good);
+        let vantages = may_connect.filter_map(|agent| AgentName::try_from(agent.vantage).ok()).collect();
+        let request = wanted.request(&serving).and_then(|request| request.from_vantages(&vantages));
+        request.map_err(|error| Problem::bad(error.to_string()))
+    });
+    checked.await.map_err(|error| Problem::failed(&error))?
+}
+
+/// Submits a scan, and waits until it is stored.
+///
+/// # Errors
+/// What cannot be meant; too many scans; a disk that does not take it.
+pub async fn take(serving: &web::Data<Serving>, wanted: Wanted) -> Result<Submitted, Problem> {
     let running = serving.feed.borrow().scans().filter(|scan| !scan.is_over()).count();
     if running >= RUNNING_MAX {
         return Err(Problem::conflict(format!("{RUNNING_MAX} scans are running: wait for one to end, or cancel one")));
     }
-    let agents = serving.fleet.agents().await.map_err(super::agents::refused)?;
-    let serving_there = serving.clone();
+    let request = checked(serving, wanted).await?;
     let planned = web::block(move || {
-        let may_connect = agents.into_iter().filter(|agent| agent.standing == Standing::Good);
-        let vantages = may_connect.filter_map(|agent| AgentName::try_from(agent.vantage).ok()).collect();
-        let request = wanted.request(&serving_there).and_then(|request| request.from_vantages(&vantages));
-        let request = request.map_err(|error| Problem::bad(error.to_string()))?;
         let stored = StoredRequest::new(&request, wall(), None);
         let (_, record) = prepare::record(&request, &stored).map_err(|error| Problem::bad(format!("{error:#}")))?;
         let shown = Scan::new(&record, &stored, None).ok_or_else(|| Problem::bad("the plan cannot be made"))?;
@@ -107,8 +127,7 @@ pub async fn submit(
         Ok(Err(_)) | Err(_) => None,
     };
     let scan = scan.ok_or_else(|| Problem::unavailable("the scan cannot be stored"))?;
-    let location = format!("/api/v1/scans/{id}");
-    Ok(HttpResponse::Created().insert_header(("location", location)).json(Submitted { scan, notices, event }))
+    Ok(Submitted { scan, notices, event })
 }
 
 /// `GET /scans`

@@ -157,17 +157,49 @@ fn wanted(query: &Query) -> Result<Wanted, Problem> {
     let form = form.unwrap_or(Form::Json);
     let most = if form == Form::Json { LIMIT_MAX } else { u64::MAX };
     let limit = query.whole("limit", 1, most)?;
+    let filter = filter(query)?;
+    let cursor = query.read_as("cursor", str::parse)?;
+    Ok(Wanted { form, filter, cursor, limit })
+}
+
+/// What of a query filters.
+///
+/// # Errors
+/// A 400 that names the parameter.
+pub fn filter(query: &Query) -> Result<Filter, Problem> {
     let kinds = [("ping", ProbeKind::Ping), ("tcp", ProbeKind::Tcp)];
-    let filter = Filter {
+    Ok(Filter {
         addresses: query.read_as("address", addresses)?,
         ports: query.read_as("port", |text| parse_ports(text).map_err(|error| error.to_string()))?,
         kind: query.one_of("kind", &kinds)?,
         states: query.read_as("state", states)?,
         reasons: query.read_as("reason", reasons)?,
         agent: query.text("agent").map(str::to_owned),
-    };
-    let cursor = query.read_as("cursor", str::parse)?;
-    Ok(Wanted { form, filter, cursor, limit })
+    })
+}
+
+/// At most `limit` targets that fit, and where to go on.
+///
+/// # Errors
+/// If they cannot be read.
+pub async fn look_up(
+    serving: &Serving,
+    id: ScanId,
+    filter: Filter,
+    from: Option<Cursor>,
+    limit: u64,
+) -> Result<(Vec<TargetRow>, Option<String>), Problem> {
+    let bounds = Bounds { limit, read: READ_MAX };
+    let read = serving.store.look(move |store| {
+        let plan = plan(store, id)?;
+        let mut rows = Vec::new();
+        let next = walk((store, id, &plan), &filter, from, bounds, &mut |found| {
+            rows.push(TargetRow::new(found));
+            Ok(())
+        })?;
+        Ok::<_, io::Error>((rows, next.map(|next| next.to_string())))
+    });
+    read.await.map_err(|error| Problem::failed(&error))?.map_err(|error| Problem::failed(&error))
 }
 
 fn addresses(text: &str) -> Result<AddressSet, String> {

@@ -1,7 +1,7 @@
 //! `Access`: who may ask what of page and API. It keeps tokens and sessions, as hashes alone, in `STATE/serve.db`, and when scans ended.
 //!
 //! - Owner: `serve`.
-//! - In: [`Admit`], [`Open`], [`MakeToken`], [`ListTokens`], [`RevokeToken`] from requests, awaited; [`Ended`] from the feed.
+//! - In: [`Admit`], [`Open`], [`Close`], [`MakeToken`], [`ListTokens`], [`RevokeToken`] from requests, awaited; [`Ended`] from the feed.
 //! - Out: answers alone.
 //! - Death: no request is admitted any more.
 //!
@@ -95,13 +95,20 @@ pub enum AccessError {
     TooMany,
 }
 
+/// A browser that came in.
+struct Session {
+    ends: Timestamp,
+    /// By which token it came in, and so what it may; `None` for the key of a start, which may all.
+    token: Option<u32>,
+}
+
 /// The actor.
 pub struct Access {
     database: Connection,
     local: Hash,
     key: Hash,
     tokens: BTreeMap<Hash, Token>,
-    sessions: BTreeMap<Hash, Timestamp>,
+    sessions: BTreeMap<Hash, Session>,
     clock: fn() -> Timestamp,
 }
 
@@ -121,6 +128,10 @@ impl Access {
              CREATE TABLE IF NOT EXISTS session (hash BLOB PRIMARY KEY, ends TEXT NOT NULL) STRICT;
              CREATE TABLE IF NOT EXISTS ended (scan BLOB PRIMARY KEY, at TEXT NOT NULL) STRICT;",
         )?;
+        // Before, all sessions came by a key.
+        if database.prepare("SELECT token FROM session").is_err() {
+            database.execute_batch("ALTER TABLE session ADD COLUMN token INTEGER")?;
+        }
         let mut access = Self {
             local: hash(&local_token(directory)?),
             key: hash(key),
@@ -141,10 +152,10 @@ impl Access {
             Ok((row.get::<_, Hash>(1)?, Token { id: row.get(0)?, name: row.get(2)?, role, made }))
         })?;
         self.tokens = tokens.collect::<Result<_, _>>()?;
-        let mut select = self.database.prepare("SELECT hash, ends FROM session")?;
+        let mut select = self.database.prepare("SELECT hash, ends, token FROM session")?;
         let sessions = select.query_map([], |row| {
             let ends = row.get::<_, String>(1)?.parse().unwrap_or(Timestamp::UNIX_EPOCH);
-            Ok((row.get::<_, Hash>(0)?, ends))
+            Ok((row.get::<_, Hash>(0)?, Session { ends, token: row.get(2)? }))
         })?;
         self.sessions = sessions.collect::<Result<_, _>>()?;
         Ok(())
@@ -163,40 +174,60 @@ impl Access {
     }
 
     fn admit(&self, secret: &Secret) -> Option<(Role, String)> {
+        let of = |token: &Token| (token.role, format!("token {} {}", token.id, token.name).trim_end().to_owned());
         match secret {
             Secret::Bearer(token) => {
                 let hash = hash(token);
                 let is_local = (hash == self.local).then(|| (Role::Operator, "this machine".to_owned()));
-                let of =
-                    |token: &Token| (token.role, format!("token {} {}", token.id, token.name).trim_end().to_owned());
                 is_local.or_else(|| self.tokens.get(&hash).map(of))
             }
             Secret::Session(session) => {
-                let ends = self.sessions.get(&hash(session))?;
-                (*ends > (self.clock)()).then(|| (Role::Operator, "page".to_owned()))
+                let session = self.sessions.get(&hash(session)).filter(|session| session.ends > (self.clock)())?;
+                match session.token {
+                    None => Some((Role::Operator, "page".to_owned())),
+                    // A token that was taken back takes its sessions with it.
+                    Some(id) => {
+                        let (role, who) = self.tokens.values().find(|token| token.id == id).map(of)?;
+                        Some((role, format!("page, {who}")))
+                    }
+                }
             }
         }
     }
 
-    fn open(&mut self, key: &str) -> Result<Option<String>, AccessError> {
-        if hash(key) != self.key {
-            return Ok(None);
-        }
+    fn open(&mut self, shown: &str) -> Result<Option<String>, AccessError> {
+        let token = match hash(shown) {
+            key if key == self.key || key == self.local => None,
+            other => match self.tokens.get(&other) {
+                Some(token) => Some(token.id),
+                None => return Ok(None),
+            },
+        };
         let (session, now) = (secret()?, (self.clock)());
         let ends = now.checked_add(SignedDuration::from_hours(SESSION_HOURS)).unwrap_or(now);
-        let change = self.database.transaction()?;
-        self.sessions.retain(|_, ends| *ends > now);
+        self.sessions.retain(|_, session| session.ends > now);
         while self.sessions.len() >= SESSIONS_MAX {
-            let oldest = self.sessions.iter().min_by_key(|(_, ends)| **ends).map(|(hash, _)| *hash);
+            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.ends).map(|(hash, _)| *hash);
             oldest.map(|hash| self.sessions.remove(&hash));
         }
-        self.sessions.insert(hash(&session), ends);
-        change.execute("DELETE FROM session", [])?;
-        for (hash, ends) in &self.sessions {
-            change.execute("INSERT INTO session (hash, ends) VALUES (?, ?)", params![hash, ends.to_string()])?;
-        }
-        change.commit()?;
+        self.sessions.insert(hash(&session), Session { ends, token });
+        self.keep_sessions()?;
         Ok(Some(session))
+    }
+
+    fn close(&mut self, session: &str) -> Result<(), AccessError> {
+        self.sessions.remove(&hash(session));
+        self.keep_sessions()
+    }
+
+    fn keep_sessions(&mut self) -> Result<(), AccessError> {
+        let change = self.database.transaction()?;
+        change.execute("DELETE FROM session", [])?;
+        for (hash, Session { ends, token }) in &self.sessions {
+            let row = params![hash, ends.to_string(), token];
+            change.execute("INSERT INTO session (hash, ends, token) VALUES (?, ?, ?)", row)?;
+        }
+        Ok(change.commit()?)
     }
 
     fn make(&mut self, name: String, role: Role) -> Result<(Token, String), AccessError> {
@@ -268,10 +299,15 @@ pub enum Secret {
 #[rtype(result = "Option<(Role, String)>")]
 pub struct Admit(pub Secret);
 
-/// Opens a session with the key of this start; its cookie, or `None` for a wrong key.
+/// Opens a session with the key of this start, or with a token, this machine's too; its cookie, or `None` for what is neither.
 #[derive(Message)]
 #[rtype(result = "Result<Option<String>, AccessError>")]
 pub struct Open(pub String);
+
+/// Ends a session, by its cookie.
+#[derive(Message)]
+#[rtype(result = "Result<(), AccessError>")]
+pub struct Close(pub String);
 
 /// Makes a token. It is shown this once.
 #[derive(Message)]
@@ -316,6 +352,14 @@ impl Handler<Open> for Access {
 
     fn handle(&mut self, Open(key): Open, _: &mut Self::Context) -> Self::Result {
         self.open(&key)
+    }
+}
+
+impl Handler<Close> for Access {
+    type Result = Result<(), AccessError>;
+
+    fn handle(&mut self, Close(session): Close, _: &mut Self::Context) -> Self::Result {
+        self.close(&session)
     }
 }
 

@@ -4,12 +4,16 @@
 //! the last event that it saw; if the ring no longer holds that, or another process gave it, the reader gets the state of the moment
 //! instead: it is skipped ahead, and never holds anybody up.
 
+pub mod history;
+
 use crate::api::shape::{Finding, Progress, Scan};
 use crate::fleet::AgentView;
 use crate::scan::wall;
 use coordinator_core::control::ChangeError;
 use coordinator_core::coordinator::Event;
+use history::History;
 use jiff::Timestamp;
+use portsweep_agent::clock::Clock;
 use protocol::id::ScanId;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +27,9 @@ const BYTES_MAX: usize = 8 << 20;
 
 /// How many answers to changes are kept: whoever asked reads his at once.
 const ANSWERS_MAX: usize = 1_024;
+
+/// How many scans are told how they went: more than run at once.
+const HISTORIES_MAX: usize = 512;
 
 /// Names an event: which process gave it, and its place there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +105,8 @@ pub struct Feed {
     expected: BTreeMap<ScanId, Scan>,
     /// What became of changes that were asked for, newest last.
     answers: VecDeque<(u64, Result<u64, ChangeError>)>,
+    /// How scans went of which something was told, in the order in which they began.
+    histories: VecDeque<(ScanId, History)>,
     /// Agents that get no work, and until when.
     rests: BTreeMap<String, Timestamp>,
     /// The process ends: streams end too.
@@ -110,16 +119,20 @@ impl Feed {
     /// Of the scans that are stored. `run` tells this process's events from those of others.
     #[must_use]
     pub fn new(run: u64, scans: impl IntoIterator<Item = Scan>) -> Self {
+        let scans: BTreeMap<_, _> = scans.into_iter().map(|scan| (scan.key(), scan)).collect();
+        let running = scans.values().filter(|scan| !scan.is_over()).map(Scan::key);
+        let histories = running.map(|id| (id, History::new(Clock::Monotonic.now()))).collect();
         Self {
             run,
             last: 0,
             ring: VecDeque::new(),
             ring_bytes: 0,
-            scans: scans.into_iter().map(|scan| (scan.key(), scan)).collect(),
+            scans,
             agents: BTreeMap::new(),
             totals: Totals::default(),
             expected: BTreeMap::new(),
             answers: VecDeque::new(),
+            histories,
             rests: BTreeMap::new(),
             closing: false,
             failure: None,
@@ -208,21 +221,21 @@ impl Feed {
                 if let Some(shown) = self.expected.remove(scan) {
                     self.push(Some(*scan), "scan", &shown);
                     self.scans.insert(*scan, shown);
+                    self.history_begins(*scan);
                 }
             }
-            Event::Committed { scan, findings, signs, progress, loss, .. } => {
+            Event::Committed { scan, findings, signs, progress, loss, window, agent } => {
                 self.totals.commits += 1;
                 self.totals.findings += findings.len() as u64;
-                if !(findings.is_empty() && signs.is_empty()) {
-                    let signs = signs.iter().map(Finding::of_sign);
-                    let findings = findings.iter().map(Finding::new).chain(signs).collect();
+                let signs = signs.iter().map(Finding::of_sign);
+                let findings: Vec<_> = findings.iter().map(Finding::new).chain(signs).collect();
+                let progress = Progress::new(progress, *loss);
+                self.went(*scan, (agent.as_deref(), *window), &progress, &findings);
+                if !findings.is_empty() {
                     self.push(Some(*scan), "findings", &Findings { scan: scan.to_string(), findings });
                 }
-                let progress = Progress::new(progress, *loss);
                 self.push(Some(*scan), "progress", &Progressed { scan: scan.to_string(), progress: &progress });
                 if let Some(shown) = self.scans.get_mut(scan) {
-                    let before = shown.progress.as_ref().map_or(0, |before| before.settled);
-                    self.totals.settled += progress.settled.saturating_sub(before);
                     shown.progress = Some(progress);
                 }
             }
@@ -243,6 +256,39 @@ impl Feed {
                 shown.finished = Some(wall());
             }),
         }
+    }
+
+    /// Takes in how far a scan got with a report.
+    fn went(&mut self, id: ScanId, (agent, window): (Option<&str>, u32), progress: &Progress, findings: &[Finding]) {
+        let before = self.scans.get(&id).and_then(|shown| shown.progress.as_ref()).map_or(0, |before| before.settled);
+        let settled = progress.settled.saturating_sub(before);
+        self.totals.settled += settled;
+        if self.history(id).is_none() {
+            self.history_begins(id);
+        }
+        let now = Clock::Monotonic.now();
+        if let Some((_, history)) = self.histories.iter_mut().rev().find(|(of, _)| *of == id) {
+            history.add(now, agent, settled, findings);
+            history.window = if window > 0 { window } else { history.window };
+        }
+    }
+
+    /// What became of the targets of a scan that ended before this process began.
+    pub fn counted(&mut self, id: ScanId, progress: Progress) {
+        if let Some(shown) = self.scans.get_mut(&id).filter(|shown| shown.progress.is_none()) {
+            shown.progress = Some(progress);
+        }
+    }
+
+    fn history_begins(&mut self, id: ScanId) {
+        self.histories.push_back((id, History::new(Clock::Monotonic.now())));
+        self.histories.drain(..self.histories.len().saturating_sub(HISTORIES_MAX));
+    }
+
+    /// How a scan went since this process began; `None` where nothing was told of it.
+    #[must_use]
+    pub fn history(&self, id: ScanId) -> Option<&History> {
+        self.histories.iter().rev().find(|(of, _)| *of == id).map(|(_, history)| history)
     }
 
     fn changed(&mut self, id: ScanId, change: impl FnOnce(&mut Scan)) {

@@ -17,7 +17,8 @@ use crate::scan::prepare::{self, AgentParts};
 use crate::scan::{Embedded, wall};
 use crate::state::StoredRequest;
 use crate::store::sqlite::SqliteStore;
-use crate::store::thread;
+use crate::store::thread::{self, StoreHandle};
+use crate::web::found::Finder;
 use access::Access;
 use actix::prelude::*;
 use agent_core::agent::Identity;
@@ -46,6 +47,8 @@ use tokio::sync::watch;
 
 /// How long the agent of this process may take to report what it has when the process is told to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of how many scans that ended before this process began it is counted what became of their targets.
+const COUNTED_MAX: usize = 256;
 /// Which instance the agent of the last process was.
 const EMBEDDED: &str = "embedded-agent";
 
@@ -151,6 +154,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     page::keep(request.state.directory(), request, bound)?;
     let own = own(request, agent.identity());
     let watching = tokio::task::spawn_local(watch_agents(fleet.clone(), Arc::clone(&feed)));
+    let ended_store = store.clone();
     let serving = Serving {
         spool: request.state.directory().into(),
         own,
@@ -159,6 +163,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
         fleet,
         advertise: advertised(request, listening.address())?,
         coordinator: coordinator.clone(),
+        finder: Finder::new(store.clone()).start(),
         store,
         feed: Arc::clone(&feed),
         access: access.clone(),
@@ -170,6 +175,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let handle = server.handle();
     let mut server = tokio::task::spawn_local(server);
     let feeding = tokio::task::spawn_local(drain(events, Arc::clone(&feed), access));
+    let counting = tokio::task::spawn_local(count_ended(ended_store, Arc::clone(&feed)));
     let (agent, mut agent_end) = Agent::start_with(agent.with(Box::new(Embedded(coordinator))));
     anstream::eprintln!("portsweep: serving on {page}/?key={key}");
     let ended = until_told(&mut state, &mut server, &mut agent_end).await;
@@ -187,6 +193,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     handle.stop(true).await;
     feeding.abort();
     watching.abort();
+    counting.abort();
     ended.map(|()| ExitCode::Done)
 }
 
@@ -260,6 +267,28 @@ fn own(request: &ServeRequest, identity: &Identity) -> OwnAgent {
         ping_method: ping_method.to_owned(),
         allow: request.allow.iter().map(ToString::to_string).collect(),
         instance: identity.instance.to_string(),
+    }
+}
+
+/// Counts what became of the targets of scans that ended before this process began, newest first: one at a time, as each takes a look at
+/// the store that others wait for.
+async fn count_ended(store: StoreHandle, feed: Arc<watch::Sender<Feed>>) {
+    let ended: Vec<_> = {
+        let feed = feed.borrow();
+        let uncounted = feed.scans().rev().filter(|scan| scan.is_over() && scan.progress.is_none());
+        uncounted.take(COUNTED_MAX).map(Scan::key).collect()
+    };
+    for id in ended {
+        let counted = store.look(move |store| {
+            let status = record(store, id)?.status;
+            let Resumed { progress, loss, .. } = Resumed::load(store, id)?;
+            Ok::<_, StoreError>(Progress::new(&progress.at_end(status), loss.estimate()))
+        });
+        match counted.await {
+            Ok(Ok(progress)) => feed.send_modify(|feed| feed.counted(id, progress)),
+            Ok(Err(error)) => tracing::warn!(%id, %error, "how far an ended scan came is not shown"),
+            Err(_) => return,
+        }
     }
 }
 

@@ -16,12 +16,16 @@ use std::time::Duration;
 
 /// The most probes in one batch.
 const BATCH_PROBES_MAX: usize = 256;
-/// A host bears so many probes a second, if one lease should be of one host alone.
+/// How many probes a second hosts bear each, without the gap between two being felt: leases beyond those that spread a share so thin wait, so
+/// that the first are reported before the last begin.
+const SPARED_PER_SECOND: f64 = 64.0;
+/// With a share up to this it is one lease at a time, even if it is of one host alone.
 const SLOW_PER_SECOND: f64 = 256.0;
 
 impl Agent {
     /// Hands out probes while both hold: 1. the right lasts; 2. reports have room. Leases take turns, a probe each, until none of
-    /// them has one that may go; those of a slow scan go one after the other, so that one is reported before all are.
+    /// them has one that may go; of a scan with a rate only the oldest do, as many as spare the hosts, so that one is reported before all
+    /// are.
     pub(super) fn fill(&mut self, now: Time) {
         self.fill_at = None;
         let Some(right_ends_at) =
@@ -39,10 +43,9 @@ impl Agent {
             while idle < self.turns.len() {
                 let Some(epoch) = self.turns.pop_front() else { break };
                 let probe = self.next_probe(now, epoch);
-                if probe.is_some() && self.is_slow(epoch) {
-                    self.turns.push_front(epoch);
-                } else {
-                    self.turns.push_back(epoch);
+                match self.in_turn(epoch).filter(|_| probe.is_some()) {
+                    Some(leases) => self.turns.insert((leases - 1).min(self.turns.len()), epoch),
+                    None => self.turns.push_back(epoch),
                 }
                 match probe {
                     Some(probe) => {
@@ -71,11 +74,13 @@ impl Agent {
         }
     }
 
-    /// Whether its scan's share is so small that hosts need not be spared by taking turns.
-    fn is_slow(&self, epoch: Epoch) -> bool {
-        let scan = self.leases.get(&epoch).and_then(|lease| self.scans.get(&lease.grant().scan));
-        let share = scan.and_then(|scan| scan.pacer.as_ref()).map(|pacer| pacer.rate().as_per_second());
-        share.is_some_and(|share| share <= SLOW_PER_SECOND)
+    /// How many leases like this one take turns, at least one, so that none of their hosts is hurried; `None` for all, where no rate is set.
+    fn in_turn(&self, epoch: Epoch) -> Option<usize> {
+        let grant = self.leases.get(&epoch)?.grant();
+        let share = self.scans.get(&grant.scan)?.pacer.as_ref()?.rate().as_per_second();
+        let each = (SPARED_PER_SECOND * f64::from(grant.cohort.hosts())).max(SLOW_PER_SECOND);
+        // A float that is too large saturates.
+        Some(((share / each).ceil() as usize).max(1))
     }
 
     /// Puts what waited for a host that may have room now back in front of its lease.

@@ -189,11 +189,16 @@ impl Coordinator {
 
     /// A report of an agent was taken.
     pub(super) fn succeeded(&mut self, session: Option<SessionId>) {
-        let instance = session.and_then(|session| self.sessions.get(&session)?.instance);
-        let facts = instance.and_then(|instance| self.instances.get(&instance)?.facts.as_ref());
-        if let Some(failures) = facts.and_then(|facts| self.failures.get_mut(&facts.name)) {
+        let name = self.name_of(session).map(str::to_owned);
+        if let Some(failures) = name.and_then(|name| self.failures.get_mut(&name)) {
             failures.count = 0;
         }
+    }
+
+    /// The name of the agent whose session that is.
+    pub(super) fn name_of(&self, session: Option<SessionId>) -> Option<&str> {
+        let instance = self.sessions.get(&session?)?.instance?;
+        self.instances.get(&instance)?.facts.as_ref().map(|facts| facts.name.as_str())
     }
 
     /// Whether an agent gets nothing for now.

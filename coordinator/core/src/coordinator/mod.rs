@@ -99,6 +99,8 @@ pub enum Event {
         loss: Option<f64>,
         /// How many probes the agent that reported may have in flight; 0 if it does not say.
         window: u32,
+        /// The name of the agent that reported; `None` for what a scan's end settled.
+        agent: Option<String>,
     },
     /// A change was refused, or is durable.
     Changed {
@@ -359,6 +361,7 @@ impl Coordinator {
                             progress,
                             loss,
                             window: ended.window(),
+                            agent: None,
                         }));
                     }
                 }
@@ -390,6 +393,7 @@ impl Coordinator {
         let reply = match committed {
             Committed::Applied => {
                 self.succeeded(session);
+                let agent = self.name_of(session).map(str::to_owned);
                 if let (Some(lease), Some(running)) = (self.leases.remove(&epoch), self.scans.get_mut(&scan)) {
                     let signs = running.settled(&lease.leased, &outcomes);
                     self.work |= self.full;
@@ -401,6 +405,7 @@ impl Coordinator {
                         progress,
                         loss,
                         window,
+                        agent,
                     }));
                 }
                 CommitReply::Applied
