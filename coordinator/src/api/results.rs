@@ -93,9 +93,9 @@ pub async fn findings(
     let written = serving.store.look(move |store| {
         write_to_file(&spool, |out| {
             let (account, _) = account(store, id, None)?;
-            account.for_each_found(store, &mut |found, signs| {
-                let signs = signs.iter().map(Finding::of_sign);
-                found.iter().map(Finding::new).chain(signs).try_for_each(|finding| {
+            account.for_each_found(store, &mut |vantage, found, signs| {
+                let signs = signs.iter().map(|sign| Finding::of_sign(sign, vantage));
+                found.iter().map(|found| Finding::new(found, vantage)).chain(signs).try_for_each(|finding| {
                     serde_json::to_writer(&mut *out, &finding)?;
                     out.write_all(b"\n")
                 })
@@ -159,11 +159,8 @@ fn result(
         Form::Table => table::write(out, &facts, &mut rows, view),
         Form::Jsonl => {
             let mut jsonl = Jsonl::new(view.open_only);
-            account.for_each_found(store, &mut |found, signs| {
-                found.iter().try_for_each(|found| {
-                    jsonl.found(out, account.names(), found.target, found.outcome, found.rtt_us)
-                })?;
-                signs.iter().try_for_each(|sign| jsonl.sign(out, account.names(), sign))
+            account.for_each_found(store, &mut |vantage, found, signs| {
+                jsonl.committed(out, account.names(), vantage, found, signs)
             })?;
             jsonl.finish(out, &facts, &mut rows)
         }

@@ -171,12 +171,15 @@ pub struct Finding {
     /// True where nothing was found but that the host is there: by a refused port, say.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sign: bool,
+    /// From where it was seen, where several vantages each probe everything; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vantage: Option<String>,
 }
 
 impl Finding {
-    /// Of what was found.
+    /// Of what was found, from which vantage.
     #[must_use]
-    pub fn new(found: &Found) -> Self {
+    pub fn new(found: &Found, vantage: Option<&str>) -> Self {
         let port = match found.target.slot {
             Slot::Ping => None,
             Slot::Tcp(port) => Some(port),
@@ -188,14 +191,16 @@ impl Finding {
             reason: found.outcome.why().to_owned(),
             rtt_us: found.rtt_us,
             sign: false,
+            vantage: vantage.map(str::to_owned),
         }
     }
 
     /// Of a host that showed life by something else than a finding.
     #[must_use]
-    pub fn of_sign(sign: &Sign) -> Self {
+    pub fn of_sign(sign: &Sign, vantage: Option<&str>) -> Self {
         let (state, reason) = (State::Up.as_str().to_owned(), sign.outcome.why().to_owned());
-        Self { address: sign.address, port: None, state, reason, rtt_us: 0, sign: true }
+        let vantage = vantage.map(str::to_owned);
+        Self { address: sign.address, port: None, state, reason, rtt_us: 0, sign: true, vantage }
     }
 
     /// The sign of life that it is; `None` where it is none, or says what cannot be.

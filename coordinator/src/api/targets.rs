@@ -56,6 +56,9 @@ pub struct TargetRow {
     pub seen_by: Option<String>,
     /// How often it was probed.
     pub tries: u8,
+    /// From where it is looked at, where several vantages each probe everything: it comes once for each. Else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vantage: Option<String>,
 }
 
 impl TargetRow {
@@ -70,6 +73,7 @@ impl TargetRow {
             rtt_ms: found.known.rtt_us.map(crate::report::milliseconds),
             seen_by: found.seen_by.map(str::to_owned),
             tries: found.known.tries,
+            vantage: found.vantage.map(str::to_owned),
         }
     }
 }

@@ -17,7 +17,7 @@ use hyper::header::HeaderName;
 use portsweep_agent::queue::{Bounds, Reader, Writer, bounded};
 use protocol::probe::{ProbeKind, Target};
 use serde::Deserialize;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, BufReader};
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub async fn follow(
     let subject = Subject { id: id.clone(), targets: scan.targets, kinds, names: scan.names };
     let follower = Follower::new(subject, output, file, screen.clone());
     let (news, coming) = bounded(NEWS);
-    let told = follower.is_live().then(HashSet::new);
+    let told = follower.is_live().then(BTreeMap::new);
     let mut reading = Reading {
         client: client.clone(),
         id: id.clone(),
@@ -133,8 +133,8 @@ struct Reading {
     /// The last event that was seen.
     seen: Option<String>,
     finds_ports: bool,
-    /// What was told already; `None` where nobody wants findings.
-    told: Option<HashSet<Target>>,
+    /// What was told already, by vantage; `None` where nobody wants findings.
+    told: Option<BTreeMap<Option<String>, HashSet<Target>>>,
     counts: Counts,
     news: Writer<Coming>,
 }
@@ -228,7 +228,7 @@ impl Reading {
         match &*event.kind {
             "progress" => {
                 self.progressed(&self.read(event)?);
-                self.tell(Ok(self.committed(Vec::new(), Vec::new()))).await?;
+                self.tell(Ok(self.committed(None, Vec::new(), Vec::new()))).await?;
             }
             "findings" => {
                 let findings: Findings = self.read(event)?;
@@ -253,7 +253,7 @@ impl Reading {
     async fn scan(&mut self, scan: &Scan) -> Result<bool, Stop> {
         if let Some(progress) = &scan.progress {
             self.progressed(progress);
-            self.tell(Ok(self.committed(Vec::new(), Vec::new()))).await?;
+            self.tell(Ok(self.committed(None, Vec::new(), Vec::new()))).await?;
         }
         let Some(status) = ended(scan) else { return Ok(false) };
         self.tell(Ok(News::Finished(status))).await?;
@@ -296,14 +296,19 @@ impl Reading {
 
     /// Tells what was not told. A sign of life is told of once by whoever writes it.
     async fn found(&mut self, findings: &[Finding]) -> Result<(), Left> {
-        let Some(told) = &mut self.told else { return Ok(()) };
-        let found = findings.iter().filter_map(Finding::found).filter(|found| told.insert(found.target)).collect();
-        let signs = findings.iter().filter_map(Finding::sign).collect();
-        self.tell(Ok(self.committed(found, signs))).await
+        for seen in findings.chunk_by(|one, next| one.vantage == next.vantage) {
+            let Some(told) = &mut self.told else { return Ok(()) };
+            let vantage = seen.first().and_then(|finding| finding.vantage.clone());
+            let told = told.entry(vantage.clone()).or_default();
+            let found = seen.iter().filter_map(Finding::found).filter(|found| told.insert(found.target)).collect();
+            let signs = seen.iter().filter_map(Finding::sign).collect();
+            self.tell(Ok(self.committed(vantage, found, signs))).await?;
+        }
+        Ok(())
     }
 
-    fn committed(&self, findings: Vec<Found>, signs: Vec<Sign>) -> News {
-        News::Committed { findings, signs, counts: self.counts }
+    fn committed(&self, vantage: Option<String>, findings: Vec<Found>, signs: Vec<Sign>) -> News {
+        News::Committed { findings, signs, vantage, counts: self.counts }
     }
 
     async fn tell(&self, coming: Coming) -> Result<(), Left> {

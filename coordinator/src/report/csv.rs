@@ -7,12 +7,13 @@
 use super::facts::ScanFacts;
 use super::{Rows, json, milliseconds};
 use coordinator_core::host::{Host, Place};
-use protocol::probe::{Outcome, ProbeKind};
+use protocol::probe::{Outcome, ProbeKind, Slot};
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 /// The columns.
-const HEAD: [&str; 9] = ["addresses", "names", "protocol", "port", "state", "reason", "rtt_ms", "seen_by", "count"];
+const HEAD: [&str; 10] =
+    ["addresses", "names", "protocol", "port", "state", "reason", "rtt_ms", "seen_by", "count", "by_vantage"];
 
 /// Writes a result.
 ///
@@ -40,6 +41,7 @@ struct Row<'a> {
     rtt_ms: String,
     seen_by: String,
     count: u64,
+    by_vantage: String,
 }
 
 impl Row<'_> {
@@ -55,6 +57,7 @@ impl Row<'_> {
             &*self.rtt_ms,
             &*self.seen_by,
             &*count,
+            &*self.by_vantage,
         ];
         Ok(table.write_record(cells.map(|cell| guarded(cell).into_owned()))?)
     }
@@ -73,6 +76,7 @@ fn write_host(table: &mut Table<'_>, facts: &ScanFacts, host: &Host) -> io::Resu
         return Ok(());
     }
     let names = facts.names.get(&host.address).map(|names| names.join(" ")).unwrap_or_default();
+    let (ping, tcp) = (ProbeKind::Ping.as_str(), ProbeKind::Tcp.as_str());
     let row = |protocol, port: Option<u16>, outcome: Outcome, rtt_us: Option<u32>, seen_by: Option<u32>, count| Row {
         addresses: host.address.to_string(),
         names: names.clone(),
@@ -83,8 +87,12 @@ fn write_host(table: &mut Table<'_>, facts: &ScanFacts, host: &Host) -> io::Resu
         rtt_ms: rtt_us.map(|rtt_us| milliseconds(rtt_us).to_string()).unwrap_or_default(),
         seen_by: seen_by.map(|place| agent(facts, place)).unwrap_or_default(),
         count,
+        by_vantage: match (protocol, port) {
+            (protocol, Some(port)) if protocol == tcp => by_vantage(facts, host, Slot::Tcp(port)),
+            (protocol, None) if protocol == ping => by_vantage(facts, host, Slot::Ping),
+            _ => String::new(),
+        },
     };
-    let (ping, tcp) = (ProbeKind::Ping.as_str(), ProbeKind::Tcp.as_str());
     if let Some(answer) = host.ping {
         let seen_by = answer.outcome.is_probed().then_some(answer.seen_by);
         row(ping, None, answer.outcome, answer.rtt_us, seen_by, 1).write(table)?;
@@ -97,10 +105,24 @@ fn write_host(table: &mut Table<'_>, facts: &ScanFacts, host: &Host) -> io::Resu
             row(tcp, Some(port), group.outcome, None, None, 1).write(table)?;
         }
     }
+    for (port, outcome) in host.differing_unnamed() {
+        row(tcp, Some(port), outcome, None, None, 1).write(table)?;
+    }
     for (outcome, count) in json::not_shown(host) {
         row(tcp, None, outcome, None, None, count).write(table)?;
     }
     Ok(())
+}
+
+/// What each vantage saw, where they differ: `inside=open outside=filtered`.
+fn by_vantage(facts: &ScanFacts, host: &Host, slot: Slot) -> String {
+    let differing = host.views.iter().flat_map(|views| &views.differing);
+    let seen = differing.filter(|differing| differing.slot == slot).flat_map(|differing| &differing.seen);
+    let states = facts.vantages.iter().zip(seen).filter_map(|(vantage, seen)| {
+        let state = seen.as_ref()?.outcome.state().as_str();
+        Some(format!("{vantage}={state}"))
+    });
+    states.collect::<Vec<_>>().join(" ")
 }
 
 fn agent(facts: &ScanFacts, place: u32) -> String {
@@ -128,6 +150,7 @@ fn write_runs(table: &mut Table<'_>, rows: &mut dyn Rows) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::report::sample;
+    use coordinator_core::host::Answer;
     use std::net::IpAddr;
 
     fn text(facts: &ScanFacts, mut rows: &[Host]) -> String {
@@ -141,6 +164,26 @@ mod tests {
         let (facts, rows) = sample::mixed();
         let text = text(&facts, &rows);
         assert_eq!(text, include_str!("testdata/mixed.csv"));
+    }
+
+    #[test]
+    fn what_vantages_see_differently_has_a_row_that_says_what_each_saw() {
+        let (mut facts, mut rows) = sample::mixed();
+        facts.vantages = vec!["inside".to_owned(), "outside".to_owned()];
+        let answer = |outcome| Some(Answer { outcome, rtt_us: None, seen_by: 0 });
+        let mut host = Host::new(rows[0].address);
+        host.fold_views(Slot::Tcp(22), &[answer(Outcome::OPEN), answer(Outcome::FILTERED)]);
+        for port in 1_000..1_030 {
+            host.fold_views(Slot::Tcp(port), &[answer(Outcome::FILTERED), answer(Outcome::FILTERED)]);
+        }
+        host.fold_views(Slot::Tcp(1_030), &[answer(Outcome::FILTERED), None]);
+        rows[0] = host;
+        let text = text(&facts, &rows[..1]);
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].contains(",22,open,") && lines[0].ends_with(",1,inside=open outside=filtered"), "{text}");
+        assert!(lines[1].contains(",1030,filtered,") && lines[1].ends_with(",1,inside=filtered"), "{text}");
+        assert!(lines[2].contains(",,filtered,") && lines[2].ends_with(",30,"), "{text}");
     }
 
     #[test]

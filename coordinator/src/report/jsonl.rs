@@ -1,12 +1,13 @@
-//! `-o jsonl`: a JSON object a line, as things are committed. `host` once for each host, `port` for each open port, last `summary`.
+//! `-o jsonl`: a JSON object a line, as things are committed. `host` once for each host, `port` for each open port, last `summary`. Where
+//! several vantages each probe everything, both come once for each vantage that saw it, which `vantage` names.
 //!
 //! A line is never withdrawn.
 
 use super::facts::ScanFacts;
 use super::summary::Summary;
 use super::{Places, Rows, milliseconds};
-use coordinator_core::coordinator::Sign;
-use protocol::probe::{Outcome, ProbeKind, Slot, State, Target};
+use coordinator_core::coordinator::{Found, Sign};
+use protocol::probe::{ProbeKind, Slot, State};
 use protocol::range_set::AddressSet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use std::net::IpAddr;
 /// What was told so far. Its size grows with the hosts that were found, in runs of neighbours.
 #[derive(Debug, Default)]
 pub struct Jsonl {
-    told: AddressSet,
+    /// By vantage; without one where it does not matter who probes what.
+    told: BTreeMap<Option<String>, AddressSet>,
     open_only: bool,
 }
 
@@ -30,6 +32,8 @@ enum Line<'a> {
         reason: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         rtt_ms: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        vantage: Option<&'a str>,
     },
     Port {
         address: IpAddr,
@@ -38,6 +42,8 @@ enum Line<'a> {
         state: &'static str,
         reason: &'static str,
         rtt_ms: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        vantage: Option<&'a str>,
     },
     Summary {
         id: String,
@@ -54,7 +60,7 @@ impl Jsonl {
     /// With `open_only`, a host is told of when its first open port is, and otherwise not.
     #[must_use]
     pub fn new(open_only: bool) -> Self {
-        Self { told: AddressSet::new(), open_only }
+        Self { told: BTreeMap::new(), open_only }
     }
 
     /// Whether only open ports are told of, and their hosts.
@@ -72,12 +78,13 @@ impl Jsonl {
         struct Told {
             r#type: String,
             address: Option<IpAddr>,
+            vantage: Option<String>,
         }
         for line in lines.lines() {
             let line = line?;
             let told: Told = serde_json::from_str(&line)?;
             let is_new = match (&*told.r#type, told.address) {
-                ("host", Some(address)) => !self.told.contains(address),
+                ("host", Some(address)) => !self.told.get(&told.vantage).is_some_and(|told| told.contains(address)),
                 ("port", _) => false,
                 _ => true,
             };
@@ -88,24 +95,31 @@ impl Jsonl {
         Ok(())
     }
 
-    /// Writes what a committed finding (an open port or a live host) shows that was not told before.
+    /// Writes what a commit of what a vantage saw shows: findings, and hosts that show themselves by something else.
     ///
     /// # Errors
     /// If `out` cannot be written.
-    pub fn found(
+    pub fn committed(
         &mut self,
         out: &mut dyn Write,
         names: &Names,
-        target: Target,
-        outcome: Outcome,
-        rtt_us: u32,
+        vantage: Option<&str>,
+        findings: &[Found],
+        signs: &[Sign],
     ) -> io::Result<()> {
+        findings.iter().try_for_each(|found| self.found(out, names, vantage, found))?;
+        signs.iter().try_for_each(|sign| self.sign(out, names, vantage, sign))
+    }
+
+    /// Writes what a committed finding (an open port or a live host) shows that was not told before.
+    fn found(&mut self, out: &mut dyn Write, names: &Names, vantage: Option<&str>, found: &Found) -> io::Result<()> {
+        let &Found { target, outcome, rtt_us } = found;
         let open = outcome.state() == State::Open;
         if self.open_only && !open {
             return Ok(());
         }
         let rtt_ms = milliseconds(rtt_us);
-        self.host(out, names, target.address, outcome.why(), Some(rtt_ms))?;
+        self.host(out, names, vantage, target.address, outcome.why(), Some(rtt_ms))?;
         match target.slot {
             Slot::Tcp(port) if open => line(
                 out,
@@ -116,6 +130,7 @@ impl Jsonl {
                     state: State::Open.as_str(),
                     reason: outcome.why(),
                     rtt_ms,
+                    vantage,
                 },
             ),
             Slot::Tcp(_) | Slot::Ping => Ok(()),
@@ -123,14 +138,11 @@ impl Jsonl {
     }
 
     /// Writes a host that shows itself by something else than a finding.
-    ///
-    /// # Errors
-    /// If `out` cannot be written.
-    pub fn sign(&mut self, out: &mut dyn Write, names: &Names, sign: &Sign) -> io::Result<()> {
+    fn sign(&mut self, out: &mut dyn Write, names: &Names, vantage: Option<&str>, sign: &Sign) -> io::Result<()> {
         if self.open_only {
             return Ok(());
         }
-        self.host(out, names, sign.address, sign.outcome.why(), None)
+        self.host(out, names, vantage, sign.address, sign.outcome.why(), None)
     }
 
     /// Writes the summary, which counts over all rows.
@@ -151,16 +163,18 @@ impl Jsonl {
         &mut self,
         out: &mut dyn Write,
         names: &Names,
+        vantage: Option<&str>,
         address: IpAddr,
         reason: &'static str,
         rtt_ms: Option<f64>,
     ) -> io::Result<()> {
-        if self.told.contains(address) {
+        let told = self.told.entry(vantage.map(str::to_owned)).or_default();
+        if told.contains(address) {
             return Ok(());
         }
-        self.told.insert(address);
+        told.insert(address);
         let names = names.get(&address).map_or(&[][..], Vec::as_slice);
-        line(out, &Line::Host { address, names, state: State::Up.as_str(), reason, rtt_ms })
+        line(out, &Line::Host { address, names, state: State::Up.as_str(), reason, rtt_ms, vantage })
     }
 }
 
@@ -173,6 +187,7 @@ fn line(out: &mut dyn Write, line: &Line<'_>) -> io::Result<()> {
 mod tests {
     use super::super::sample;
     use super::*;
+    use protocol::probe::{Outcome, Target};
 
     fn told(open_only: bool) -> String {
         let (facts, rows) = sample::mixed();
@@ -182,11 +197,12 @@ mod tests {
         for (slot, outcome) in
             [(Slot::Tcp(22), Outcome::OPEN), (Slot::Ping, Outcome::UP), (Slot::Tcp(61_234), Outcome::OPEN)]
         {
-            jsonl.found(&mut text, &facts.names, Target { address, slot }, outcome, 418).unwrap();
+            let found = Found { target: Target { address, slot }, outcome, rtt_us: 418 };
+            jsonl.committed(&mut text, &facts.names, None, &[found], &[]).unwrap();
         }
         for address in ["192.0.2.11", "2001:db8::1", "2001:db8::1"] {
             let sign = Sign { address: address.parse().unwrap(), outcome: Outcome::CLOSED };
-            jsonl.sign(&mut text, &facts.names, &sign).unwrap();
+            jsonl.committed(&mut text, &facts.names, None, &[], &[sign]).unwrap();
         }
         jsonl.finish(&mut text, &facts, &mut &rows[..]).unwrap();
         String::from_utf8(text).unwrap()
@@ -206,11 +222,35 @@ mod tests {
     }
 
     #[test]
+    fn each_vantage_that_saw_it_is_named_and_tells_of_a_host_once() {
+        let (facts, _) = sample::mixed();
+        let (mut jsonl, mut text) = (Jsonl::new(false), Vec::new());
+        let target = Target { address: "192.0.2.11".parse().unwrap(), slot: Slot::Tcp(22) };
+        let found = [Found { target, outcome: Outcome::OPEN, rtt_us: 418 }];
+        let sign = [Sign { address: target.address, outcome: Outcome::CLOSED }];
+        jsonl.committed(&mut text, &facts.names, Some("inside"), &found, &sign).unwrap();
+        jsonl.committed(&mut text, &facts.names, Some("outside"), &[], &sign).unwrap();
+        let expected = r#"{"type":"host","address":"192.0.2.11","names":["www.example"],"state":"up","reason":"syn-ack","rtt_ms":0.418,"vantage":"inside"}
+{"type":"port","address":"192.0.2.11","port":22,"protocol":"tcp","state":"open","reason":"syn-ack","rtt_ms":0.418,"vantage":"inside"}
+{"type":"host","address":"192.0.2.11","names":["www.example"],"state":"up","reason":"conn-refused","vantage":"outside"}
+"#;
+        assert_eq!(String::from_utf8(text.clone()).unwrap(), expected);
+        // A third vantage's host was told by nobody yet.
+        let mut whole = text.clone();
+        let third = expected.lines().last().unwrap().replace("outside", "beyond") + "\n";
+        whole.extend_from_slice(third.as_bytes());
+        let mut rest = Vec::new();
+        jsonl.finish_from(&mut rest, &mut &whole[..]).unwrap();
+        assert_eq!(String::from_utf8(rest).unwrap(), third);
+    }
+
+    #[test]
     fn with_open_only_a_host_that_only_lives_is_not_told_of() {
         let (facts, rows) = sample::pinged(1);
         let (mut jsonl, mut text) = (Jsonl::new(true), Vec::new());
         let target = Target { address: rows[0].address, slot: Slot::Ping };
-        jsonl.found(&mut text, &facts.names, target, Outcome::UP, 1).unwrap();
+        let found = Found { target, outcome: Outcome::UP, rtt_us: 1 };
+        jsonl.committed(&mut text, &facts.names, None, &[found], &[]).unwrap();
         jsonl.finish(&mut text, &facts, &mut &rows[..]).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.starts_with(r#"{"type":"summary""#) && text.lines().count() == 1, "{text}");

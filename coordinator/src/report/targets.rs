@@ -2,14 +2,14 @@
 //!
 //! Targets are walked cohort by cohort, which is address order, and within a cohort in windows of `WINDOW_TARGETS`; in a window they stand
 //! by address, `ping` before ports. So a place in the walk is a cohort, a window and the last target told of: what is committed meanwhile
-//! neither shifts nor repeats anything. Cohorts and windows that a filter leaves nothing of are passed over unread.
+//! neither shifts nor repeats anything. Where several vantages each probe everything, each is walked after the other. Cohorts and windows that a filter leaves nothing of are passed over unread.
 
 use super::csv::guarded;
 use super::milliseconds;
 use coordinator_core::passes::History;
 use coordinator_core::stages::Ports;
 use coordinator_core::store::{Store, StoreError};
-use protocol::id::ScanId;
+use protocol::id::{AgentName, ScanId};
 use protocol::plan::{Cohort, Plan, SHARD_TARGETS_MAX};
 use protocol::port::PortSet;
 use protocol::probe::{Cause, ProbeKind, Slot, State, Target};
@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// How many targets are read at once: those of a shard.
@@ -76,6 +77,8 @@ pub struct Found<'a> {
     pub known: History,
     /// Who saw it; `None` where it was not probed.
     pub seen_by: Option<&'a str>,
+    /// From which vantage it is a target, where each probes everything.
+    pub vantage: Option<&'a str>,
 }
 
 impl Found<'_> {
@@ -158,6 +161,7 @@ pub fn walk(
     while let Some(number) = coming(plan, filter, &opened, next) {
         next = number + 1;
         let Some(cohort) = plan.cohort(number) else { break };
+        let vantage = plan.vantage_of(number).map(AgentName::as_str);
         let ports = Ports::of_cohort(store, scan, &cohort).map_err(io::Error::other)?;
         let begin = from.filter(|cursor| cursor.cohort == number);
         for window in windows(&cohort, filter, begin.map_or(0, |cursor| cursor.window)) {
@@ -178,14 +182,14 @@ pub fn walk(
                 left -= 1;
                 last = Some(target);
                 let seen_by = agents.get(known.agent as usize).filter(|_| known.outcome.is_probed());
-                tell(&Found { target, known, seen_by: seen_by.map(String::as_str) })?;
+                tell(&Found { target, known, seen_by: seen_by.map(String::as_str), vantage })?;
             }
         }
     }
     Ok(None)
 }
 
-/// The first cohort, `from` or later, that may have what fits.
+/// The first cohort, `from` or later, that may have what fits. Addresses ascend within what one vantage sees.
 fn coming(plan: &Plan, filter: &Filter, opened: &BTreeSet<u64>, from: u64) -> Option<u64> {
     let mut number = from;
     loop {
@@ -194,17 +198,21 @@ fn coming(plan: &Plan, filter: &Filter, opened: &BTreeSet<u64>, from: u64) -> Op
         let cohort = plan.cohort(number)?;
         let (first, last) = (cohort.addresses().nth(0)?, cohort.addresses().nth(cohort.addresses().len() - 1)?);
         // The lowest wanted address that is not before this cohort decides: it is in it, in a gap of the plan, or further on.
-        let wanted = addresses.ranges().find(|(_, high)| *high >= first)?;
+        let next_vantage = (number / plan.cohorts_of_one() + 1) * plan.cohorts_of_one();
+        let Some(wanted) = addresses.ranges().find(|(_, high)| *high >= first) else {
+            number = next_vantage;
+            continue;
+        };
         if wanted.0 <= last {
             return Some(number);
         }
-        number = first_reaching(plan, number + 1, wanted.0);
+        number = first_reaching(plan, number + 1..next_vantage, wanted.0);
     }
 }
 
-/// The first cohort, `from` or later, whose last address is not below `address`.
-fn first_reaching(plan: &Plan, from: u64, address: IpAddr) -> u64 {
-    let (mut low, mut high) = (from, plan.cohorts());
+/// The first of these cohorts of one vantage whose last address is not below `address`; the end if there is none.
+fn first_reaching(plan: &Plan, among: Range<u64>, address: IpAddr) -> u64 {
+    let (mut low, mut high) = (among.start, among.end);
     while low < high {
         let middle = low + (high - low) / 2;
         let last = plan.cohort(middle).and_then(|cohort| cohort.addresses().nth(cohort.addresses().len() - 1));
@@ -262,7 +270,8 @@ fn fitting(
 }
 
 /// The columns of [`write_csv`].
-pub const COLUMNS: [&str; 8] = ["address", "protocol", "port", "state", "reason", "rtt_ms", "seen_by", "tries"];
+pub const COLUMNS: [&str; 9] =
+    ["address", "protocol", "port", "state", "reason", "rtt_ms", "seen_by", "tries", "vantage"];
 
 /// Writes a target as a row of CSV, under [`COLUMNS`].
 ///
@@ -280,6 +289,7 @@ pub fn write_csv<W: io::Write>(table: &mut ::csv::Writer<W>, found: &Found<'_>) 
         rtt_ms.as_deref().unwrap_or_default(),
         found.seen_by.unwrap_or_default(),
         &*known.tries.to_string(),
+        found.vantage.unwrap_or_default(),
     ];
     Ok(table.write_record(cells.map(|cell| guarded(cell).into_owned()))?)
 }

@@ -114,7 +114,8 @@ impl Follower {
         }
         let (screen, mut stdout) = (self.screen.clone(), std::mem::take(&mut self.stdout));
         let shown = store.look(move |store| {
-            let shown = account.for_each_found(store, &mut |found, signs| stdout.committed(&screen, found, signs));
+            let shown = account
+                .for_each_found(store, &mut |vantage, found, signs| stdout.committed(&screen, vantage, found, signs));
             (stdout, shown)
         });
         let (stdout, shown) = shown.await?;
@@ -157,7 +158,9 @@ impl Follower {
             };
             tokio::select! {
                 news = behind.next() => match news? {
-                    News::Committed { findings, signs, counts } => self.committed(&findings, &signs, counts),
+                    News::Committed { findings, signs, vantage, counts } => {
+                        self.committed(vantage.as_deref(), &findings, &signs, counts);
+                    }
                     News::Finished(status) => return Ok(Some(status)),
                     News::Note(line) => self.screen.say(&line),
                 },
@@ -183,10 +186,10 @@ impl Follower {
         }
     }
 
-    fn committed(&mut self, findings: &[Found], signs: &[Sign], counts: Counts) {
+    fn committed(&mut self, vantage: Option<&str>, findings: &[Found], signs: &[Sign], counts: Counts) {
         self.schedule.committed(now());
         self.tally.set(counts);
-        if let Err(error) = self.stdout.committed(&self.screen, findings, signs) {
+        if let Err(error) = self.stdout.committed(&self.screen, vantage, findings, signs) {
             self.stdout_lost(error);
         }
     }

@@ -11,7 +11,7 @@ use coordinator_core::rows;
 use coordinator_core::store::{ScanRecord, ScanStatus, Store};
 use jiff::Timestamp;
 use portsweep_agent::clock::Clock;
-use protocol::id::ScanId;
+use protocol::id::{AgentName, ScanId};
 use protocol::message::PingMethod as Method;
 use protocol::plan::{Plan, SHARD_TARGETS_MAX};
 use protocol::probe::{ProbeKind, Slot};
@@ -109,10 +109,12 @@ impl Account {
         Ok((facts, rows))
     }
 
-    /// Gives what was found so far to `f`, cohort by cohort: open ports and live hosts, and the first answer of hosts that began with another.
+    /// Gives what was found so far to `f`, cohort by cohort: from which vantage, where each probed everything; open
+    /// ports and live hosts, and the first answer of hosts that began with another.
     pub(crate) fn for_each_found(&self, store: &dyn Store, f: &mut Show<'_>) -> io::Result<()> {
         for number in self.opened(store)? {
             let Some(cohort) = self.plan.cohort(number) else { continue };
+            let vantage = self.plan.vantage_of(number).map(AgentName::as_str);
             let mut alive = vec![false; cohort.hosts() as usize];
             for lo in (0..cohort.len()).step_by(SHARD_TARGETS_MAX as usize) {
                 let hi = cohort.len().min(lo + SHARD_TARGETS_MAX);
@@ -127,7 +129,7 @@ impl Account {
                         signs.push(Sign { address: item.target.address, outcome });
                     }
                 }
-                f(&found, &signs)?;
+                f(vantage, &found, &signs)?;
             }
         }
         Ok(())
@@ -184,7 +186,7 @@ pub(crate) fn wall() -> Timestamp {
 }
 
 /// Takes what was found and who showed life.
-pub(crate) type Show<'a> = dyn FnMut(&[Found], &[Sign]) -> io::Result<()> + 'a;
+pub(crate) type Show<'a> = dyn FnMut(Option<&str>, &[Found], &[Sign]) -> io::Result<()> + 'a;
 
 /// Every address of the plan, cohort by cohort.
 pub(crate) struct StoredRows<'a> {

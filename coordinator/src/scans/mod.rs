@@ -75,11 +75,8 @@ fn export(out: &mut dyn Write, state: &State, id: &str, form: Export) -> Result<
             Export::Csv => csv::write(out, &facts, &mut rows),
             Export::Jsonl => {
                 let mut jsonl = Jsonl::new(seen.request.output().open_only);
-                account.for_each_found(store, &mut |found, signs| {
-                    found.iter().try_for_each(|found| {
-                        jsonl.found(out, account.names(), found.target, found.outcome, found.rtt_us)
-                    })?;
-                    signs.iter().try_for_each(|sign| jsonl.sign(out, account.names(), sign))
+                account.for_each_found(store, &mut |vantage, found, signs| {
+                    jsonl.committed(out, account.names(), vantage, found, signs)
                 })?;
                 jsonl.finish(out, &facts, &mut rows)
             }

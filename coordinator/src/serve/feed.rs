@@ -14,7 +14,7 @@ use coordinator_core::coordinator::Event;
 use history::History;
 use jiff::Timestamp;
 use portsweep_agent::clock::Clock;
-use protocol::id::ScanId;
+use protocol::id::{AgentName, ScanId};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -224,11 +224,12 @@ impl Feed {
                     self.history_begins(*scan);
                 }
             }
-            Event::Committed { scan, findings, signs, progress, loss, window, agent } => {
+            Event::Committed { scan, findings, signs, progress, loss, window, agent, vantage } => {
                 self.totals.commits += 1;
                 self.totals.findings += findings.len() as u64;
-                let signs = signs.iter().map(Finding::of_sign);
-                let findings: Vec<_> = findings.iter().map(Finding::new).chain(signs).collect();
+                let vantage = vantage.as_ref().map(AgentName::as_str);
+                let signs = signs.iter().map(|sign| Finding::of_sign(sign, vantage));
+                let findings: Vec<_> = findings.iter().map(|found| Finding::new(found, vantage)).chain(signs).collect();
                 let progress = Progress::new(progress, *loss);
                 self.went(*scan, (agent.as_deref(), *window), &progress, &findings);
                 if !findings.is_empty() {

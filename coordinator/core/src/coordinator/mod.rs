@@ -20,7 +20,7 @@ use crate::store::{Committed, ScanRecord, ScanStatus, StoreReply, StoreRequest};
 use ends::Failures;
 use instances::{Instance, Session};
 use open::Leased;
-use protocol::id::{Epoch, InstanceId, ScanId};
+use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
 use protocol::message::{AgentMessage, CoordinatorMessage};
 use protocol::probe::{Outcome, Target};
 use protocol::range_set::AddressSet;
@@ -101,6 +101,8 @@ pub enum Event {
         window: u32,
         /// The name of the agent that reported; `None` for what a scan's end settled.
         agent: Option<String>,
+        /// From where it was seen, where several vantages each probe everything.
+        vantage: Option<AgentName>,
     },
     /// A change was refused, or is durable.
     Changed {
@@ -362,6 +364,7 @@ impl Coordinator {
                             loss,
                             window: ended.window(),
                             agent: None,
+                            vantage: None,
                         }));
                     }
                 }
@@ -398,6 +401,7 @@ impl Coordinator {
                     let signs = running.settled(&lease.leased, &outcomes);
                     self.work |= self.full;
                     let (progress, loss, window) = (running.progress.clone(), running.loss(), running.window());
+                    let vantage = running.plan.vantage_of(lease.leased.shard.cohort).cloned();
                     self.outputs.push_back(Output::Event(Event::Committed {
                         scan,
                         findings,
@@ -406,6 +410,7 @@ impl Coordinator {
                         loss,
                         window,
                         agent,
+                        vantage,
                     }));
                 }
                 CommitReply::Applied

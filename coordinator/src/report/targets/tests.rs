@@ -24,11 +24,17 @@ fn truth(target: Target) -> Outcome {
 
 /// A scan of 130 addresses in cohorts of two, `ping` and `ports` ports each, of which every cohort but the last in turn is probed.
 fn scanned(ports: u16) -> (MemoryStore, ScanId, Plan) {
+    scanned_from(ports, &[])
+}
+
+/// The same, with everything probed from each of these vantages.
+fn scanned_from(ports: u16, vantages: &[&str]) -> (MemoryStore, ScanId, Plan) {
     let mut addresses = AddressSet::new();
     addresses.insert_net("192.0.2.0/25".parse().unwrap());
     addresses.insert_net("2001:db8::/127".parse().unwrap());
     let addresses = RankedRanges::try_from(&addresses).unwrap();
-    let parts = PlanParts { addresses, slots: Slots::new(true, (1..=ports).collect()), seed: 5, vantages: Vec::new() };
+    let vantages = vantages.iter().map(|name| AgentName::try_from((*name).to_owned()).unwrap()).collect();
+    let parts = PlanParts { addresses, slots: Slots::new(true, (1..=ports).collect()), seed: 5, vantages };
     let plan = Plan::try_from(parts.clone()).unwrap();
     let mut store = MemoryStore::new();
     let record = ScanRecord { plan: parts, ..example() };
@@ -139,6 +145,30 @@ fn a_filter_tells_what_all_of_it_fits() {
     for net in ["198.51.100.0/24", "10.0.0.0/8", "2001:db9::/64"] {
         let nothing = Filter { addresses: set(net), ..Filter::default() };
         assert_eq!(paged(&scan, &nothing, ALL).0, [], "{net} is not in the plan");
+    }
+}
+
+#[test]
+fn each_vantage_tells_of_each_target_that_fits() {
+    let (store, scan, plan) = scanned_from(20, &["inside", "outside"]);
+    let told = |filter: &Filter| {
+        let mut told = Vec::new();
+        let next = walk((&store, scan, &plan), filter, None, ALL, &mut |found| {
+            told.push((found.vantage.map(str::to_owned), found.target));
+            Ok(())
+        });
+        assert_eq!(next.unwrap(), None);
+        told
+    };
+    let all = told(&Filter::default());
+    assert_eq!((all.len() as u64, plan.len()), (130 * 21 * 2, 130 * 21 * 2));
+    for net in ["192.0.2.3/32", "192.0.2.64/29", "2001:db8::1/128", "0.0.0.0/0"] {
+        let addresses = set(net).unwrap();
+        let expected: Vec<_> = all.iter().filter(|(_, target)| addresses.contains(target.address)).cloned().collect();
+        assert_eq!(told(&Filter { addresses: Some(addresses), ..Filter::default() }), expected, "{net}");
+        for vantage in ["inside", "outside"] {
+            assert!(expected.iter().any(|(from, _)| from.as_deref() == Some(vantage)), "{net} {vantage}");
+        }
     }
 }
 

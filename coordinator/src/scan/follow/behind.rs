@@ -31,6 +31,8 @@ pub(crate) enum News {
         findings: Vec<Found>,
         /// Who showed life by something else.
         signs: Vec<Sign>,
+        /// From where it was seen, where several vantages each probe everything.
+        vantage: Option<String>,
         /// How far the scan is with it.
         counts: Counts,
     },
@@ -107,12 +109,13 @@ impl Behind for Here {
                         Told::Event(
                             Event::Created { .. } | Event::Changed { .. } | Event::Control { .. } | Event::Rests { .. },
                         ) => {}
-                        Told::Event(Event::Committed { findings, signs, progress, loss, window, .. }) => {
+                        Told::Event(Event::Committed { findings, signs, progress, loss, window, vantage, .. }) => {
                             if window > 0 {
                                 self.account.window = Some(window);
                             }
                             let counts = Counts { loss, window, ..Self::counts(&self.account, &progress) };
-                            return Ok(News::Committed { findings, signs, counts });
+                            let vantage = vantage.map(|vantage| vantage.to_string());
+                            return Ok(News::Committed { findings, signs, vantage, counts });
                         }
                         Told::Event(Event::Finished { status, .. }) => return Ok(News::Finished(status)),
                         Told::Failure(error) => bail!(error),

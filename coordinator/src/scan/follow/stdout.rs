@@ -8,8 +8,8 @@ use crate::report::table::{self, View};
 use crate::report::{Rows, ScanFacts, json, lines};
 use coordinator_core::coordinator::{Found, Sign};
 use protocol::port::service_name;
-use protocol::probe::{ProbeKind, Slot};
-use std::collections::BTreeMap;
+use protocol::probe::{ProbeKind, Slot, Target};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::net::IpAddr;
 
@@ -21,8 +21,8 @@ const BUFFER_BYTES: usize = 1 << 16;
 enum Form {
     /// A report at the end; `live` shows findings before it too.
     Table { view: View, live: bool },
-    /// A line for each finding.
-    Lines,
+    /// A line for each finding; of what several vantages see, once: a line has no room for who.
+    Lines { told: HashSet<Target> },
     /// A JSON object for each finding, and a summary.
     Jsonl(Jsonl),
     /// The JSON, at the end.
@@ -46,57 +46,72 @@ impl Stdout {
 
     /// Whether what is found is written as it is committed.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.form, Form::Lines | Form::Jsonl(_) | Form::Table { live: true, .. })
+        matches!(self.form, Form::Lines { .. } | Form::Jsonl(_) | Form::Table { live: true, .. })
     }
 
     /// Writes what a commit found or showed to live, past the screen's bar.
     ///
     /// # Errors
     /// If it cannot be written; then nothing more is.
-    pub(super) fn committed(&mut self, screen: &Screen, findings: &[Found], signs: &[Sign]) -> io::Result<()> {
+    pub(super) fn committed(
+        &mut self,
+        screen: &Screen,
+        vantage: Option<&str>,
+        findings: &[Found],
+        signs: &[Sign],
+    ) -> io::Result<()> {
         if findings.is_empty() && signs.is_empty() || !self.is_live() {
             return Ok(());
         }
         let written = screen.past(|| {
             let mut out = BufWriter::with_capacity(BUFFER_BYTES, anstream::stdout().lock());
-            for found in findings {
-                self.found(&mut out, found)?;
-            }
-            if let Form::Jsonl(jsonl) = &mut self.form {
-                signs.iter().try_for_each(|sign| jsonl.sign(&mut out, &self.names, sign))?;
-            }
+            self.told(&mut out, vantage, findings, signs)?;
             out.flush()
         });
         self.ended_by(written)
     }
 
-    fn found(&mut self, out: &mut dyn Write, found: &Found) -> io::Result<()> {
-        let &Found { target, outcome, rtt_us } = found;
-        let is_line = lines::is_line(&self.kinds, target.slot, outcome);
-        match &mut self.form {
-            Form::Jsonl(jsonl) => jsonl.found(out, &self.names, target, outcome, rtt_us),
-            Form::Lines if is_line => writeln!(out, "{target}"),
-            Form::Table { .. } if is_line => {
-                let time = round_trip(rtt_us);
-                match target.slot {
-                    Slot::Tcp(port) => {
-                        writeln!(
-                            out,
-                            "{target} {} {} ({time})",
-                            outcome.state(),
-                            service_name(port).unwrap_or("unknown")
-                        )
-                    }
-                    Slot::Ping => writeln!(out, "{target} {} ({time})", outcome.state()),
-                }
-            }
-            _ => Ok(()),
+    fn told(
+        &mut self,
+        out: &mut dyn Write,
+        vantage: Option<&str>,
+        findings: &[Found],
+        signs: &[Sign],
+    ) -> io::Result<()> {
+        if let Form::Jsonl(jsonl) = &mut self.form {
+            return jsonl.committed(out, &self.names, vantage, findings, signs);
         }
+        let is_line = |found: &&Found| lines::is_line(&self.kinds, found.target.slot, found.outcome);
+        for &Found { target, outcome, rtt_us } in findings.iter().filter(is_line) {
+            match &mut self.form {
+                Form::Lines { told } => {
+                    if vantage.is_none() || told.insert(target) {
+                        writeln!(out, "{target}")?;
+                    }
+                }
+                Form::Table { .. } => {
+                    let (state, time) = (outcome.state(), round_trip(rtt_us));
+                    match target.slot {
+                        Slot::Tcp(port) => {
+                            let service = service_name(port).unwrap_or("unknown");
+                            write!(out, "{target} {state} {service} ({time})")?;
+                        }
+                        Slot::Ping => write!(out, "{target} {state} ({time})")?,
+                    }
+                    match vantage {
+                        Some(vantage) => writeln!(out, " from {vantage}")?,
+                        None => writeln!(out)?,
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is something to write at the end.
     pub(super) fn has_report(&self) -> bool {
-        !matches!(self.form, Form::Nothing | Form::Lines)
+        !matches!(self.form, Form::Nothing | Form::Lines { .. })
     }
 
     /// Writes what comes at the end.
@@ -112,7 +127,7 @@ impl Stdout {
             }
             Form::Jsonl(jsonl) => jsonl.finish(&mut out, facts, rows),
             Form::Json => json::write(&mut out, facts, rows),
-            Form::Lines | Form::Nothing => Ok(()),
+            Form::Lines { .. } | Form::Nothing => Ok(()),
         };
         let written = written.and_then(|()| out.flush());
         // What is left in the buffer cannot be written either.
@@ -129,7 +144,7 @@ impl Stdout {
             }
             Form::Jsonl(jsonl) => Some(format!("format=jsonl&open={}", jsonl.open_only())),
             Form::Json => Some("format=json".to_owned()),
-            Form::Lines | Form::Nothing => None,
+            Form::Lines { .. } | Form::Nothing => None,
         }
     }
 
@@ -146,7 +161,7 @@ impl Stdout {
             }
             Form::Json => io::copy(sent, &mut out).map(|_| ()),
             Form::Jsonl(jsonl) => jsonl.finish_from(&mut out, sent),
-            Form::Lines | Form::Nothing => Ok(()),
+            Form::Lines { .. } | Form::Nothing => Ok(()),
         };
         let written = written.and_then(|()| out.flush());
         drop(out.into_parts());
@@ -173,7 +188,35 @@ fn form(output: &Output, is_terminal: bool) -> Form {
         Format::Table => {
             Form::Table { view: View { open_only: output.open_only, by_port: output.by_port }, live: is_terminal }
         }
-        Format::Lines => Form::Lines,
+        Format::Lines => Form::Lines { told: HashSet::new() },
         Format::Jsonl => Form::Jsonl(Jsonl::new(output.open_only)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::probe::Outcome;
+
+    /// What two vantages that see one open port make of it.
+    fn seen_twice(form: Form) -> String {
+        let mut stdout = Stdout { form, kinds: ProbeKind::ALL.to_vec(), names: BTreeMap::new() };
+        let target = Target { address: "192.0.2.11".parse().unwrap(), slot: Slot::Tcp(22) };
+        let found = [Found { target, outcome: Outcome::OPEN, rtt_us: 418 }];
+        let mut text = Vec::new();
+        for vantage in ["inside", "outside"] {
+            stdout.told(&mut text, Some(vantage), &found, &[]).unwrap();
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn what_two_vantages_see_is_one_line_in_a_pipe_and_two_with_their_names_on_a_terminal() {
+        assert_eq!(seen_twice(Form::Lines { told: HashSet::new() }), "192.0.2.11:22\n");
+        let view = View { open_only: false, by_port: false };
+        let text = seen_twice(Form::Table { view, live: true });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].ends_with(" from inside") && lines[1].ends_with(" from outside"), "{text}");
     }
 }
