@@ -258,6 +258,16 @@ fn changed() -> anyhow::Result<()> {
     of_scans(&["wait", &id])?.expect_code(3)?;
     let shown = of_scans(&["show", &id])?.expect_code(0)?;
     ensure!(shown.stdout.contains("cancelled"), "{}", shown.transcript());
+
+    let runs = detached(&world, &words)?;
+    let refused = of_scans(&["rm", &runs])?.expect_code(1)?;
+    ensure!(refused.stderr.contains("running: cancel it first"), "{}", refused.transcript());
+    of_scans(&["rm", &id])?.expect_code(0)?;
+    let gone = of_scans(&["rm", &id])?.expect_code(2)?;
+    ensure!(gone.stderr.lines().count() == 1, "{}", gone.transcript());
+    let listed = of_scans(&[])?.expect_code(0)?;
+    ensure!(!listed.stdout.contains(&id) && listed.stdout.contains(&runs), "{}", listed.transcript());
+    of_scans(&["cancel", &runs])?.expect_code(0)?;
     end(serving)?;
     Ok(())
 }

@@ -75,6 +75,12 @@ pub enum ChangeError {
     /// A weight that is none.
     #[error("a weight is a number from 1 to {WEIGHT_MAX}")]
     Weight,
+    /// It is to be removed, and runs.
+    #[error("the scan runs: cancel it first")]
+    Runs,
+    /// It is to be removed, and somebody may still be probing for it.
+    #[error("an agent that may still be probing holds a part of the scan: try again when its right has ended")]
+    Held,
     /// More ranges than one frame takes.
     #[error("no more than {EXCLUDED_RANGES_MAX} ranges can be excluded from a running scan")]
     TooManyRanges,

@@ -1,7 +1,7 @@
 //! `Coordinator`: the shell of the machine (`coordinator_core::coordinator`). It carries inputs in and outputs out, and arms one timer.
 //!
 //! - Owner: whoever runs scans; it learns of a store that failed by [`Told::Failure`].
-//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Connect`] from the owner, [`ConnectPeer`] from the listener; [`FromSession`] from sessions;
+//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Remove`], [`Clean`], [`Connect`] from the owner, [`ConnectPeer`] from the listener; [`FromSession`] from sessions;
 //!   answers of the store.
 //! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
 //!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's queue, awaited. While more than
@@ -56,6 +56,21 @@ pub struct Alter {
     pub change: Change,
 }
 
+/// A scan that ended is to be removed: answered by [`Event::Changed`] with the same `ask`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Remove {
+    /// Names it, for whoever asks.
+    pub ask: u64,
+    /// The scan.
+    pub scan: ScanId,
+}
+
+/// What removed scans left is to be deleted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Clean;
+
 /// An agent connected.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -87,7 +102,9 @@ impl Told {
                 size_of::<Self>() + size_of::<ControlState>() + state.exclude.range_count() * 32 + names
             }
             Self::Event(Event::Rests { agent, .. }) => size_of::<Self>() + agent.len(),
-            Self::Event(Event::Created { .. } | Event::Finished { .. } | Event::Changed { .. }) => size_of::<Self>(),
+            Self::Event(
+                Event::Created { .. } | Event::Finished { .. } | Event::Changed { .. } | Event::Removed { .. },
+            ) => size_of::<Self>(),
             Self::Failure(line) => size_of::<Self>() + line.len(),
         }
     }
@@ -348,6 +365,22 @@ impl Handler<Alter> for Coordinator {
 
     fn handle(&mut self, Alter { ask, scan, change }: Alter, ctx: &mut Self::Context) {
         self.input(Input::Change { ask, scan, change }, ctx);
+    }
+}
+
+impl Handler<Remove> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Remove { ask, scan }: Remove, ctx: &mut Self::Context) {
+        self.input(Input::Remove { ask, scan }, ctx);
+    }
+}
+
+impl Handler<Clean> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Clean: Clean, ctx: &mut Self::Context) {
+        self.input(Input::Clean, ctx);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What holds for a running scan is changed: pause, resume, cancel, rates, weight, exclusions.
+//! What holds for a running scan is changed: pause, resume, cancel, rates, weight, exclusions. One that ended is removed.
 //!
 //! A change is answered once it is durable: with 200 where it is in force everywhere, with 202 and the names of the agents that have not
 //! acknowledged it where some may still do as before. They do so until their right ends, at the latest.
@@ -7,8 +7,9 @@ use super::ask::{self, Query};
 use super::problem::Problem;
 use super::shape::{Changed, Scan};
 use super::{Serving, scans};
-use crate::actors::coordinator::Alter;
+use crate::actors::coordinator::{Alter, Coordinator, Remove};
 use crate::cli::{SystemNames, spec};
+use actix::{Handler, Message};
 use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -123,6 +124,22 @@ pub async fn set(
     carry_out(&serving, id, changes).await.map(|changed| changed.response())
 }
 
+/// `DELETE /scans/{id}`
+pub async fn remove(
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    Query::of(&request, &[])?;
+    let id = ask::scan_id(&id)?;
+    let scan = scans::known(&serving, id)?;
+    if !scan.is_over() {
+        return Err(Problem::conflict(format!("scan {id} is {}: cancel it first", scan.status)));
+    }
+    answer(&serving, |ask| Remove { ask, scan: id }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
 /// `POST /scans/{id}/exclude`
 pub async fn exclude(
     request: HttpRequest,
@@ -190,10 +207,19 @@ pub async fn carry_out(serving: &Serving, id: ScanId, changes: Vec<Change>) -> R
 
 /// Makes one change; the version from which on it holds, once that is durable.
 async fn make(serving: &Serving, scan: ScanId, change: Change) -> Result<u64, Problem> {
+    answer(serving, |ask| Alter { ask, scan, change }).await
+}
+
+/// Asks the coordinator for something, and waits for what becomes of it.
+async fn answer<M>(serving: &Serving, asked: impl FnOnce(u64) -> M) -> Result<u64, Problem>
+where
+    M: Message<Result = ()> + Send + 'static,
+    Coordinator: Handler<M>,
+{
     let ending = |_| Problem::unavailable("the coordinator is about to end");
     let mut feed = serving.feed.subscribe();
     let ask = serving.next_ask();
-    serving.coordinator.send(Alter { ask, scan, change }).await.map_err(ending)?;
+    serving.coordinator.send(asked(ask)).await.map_err(ending)?;
     let answered = feed.wait_for(|feed| feed.answer(ask).is_some() || feed.failure.is_some());
     let answer = match tokio::time::timeout(DURABLE_TIMEOUT, answered).await {
         Ok(Ok(feed)) => feed.answer(ask),
@@ -201,9 +227,9 @@ async fn make(serving: &Serving, scan: ScanId, change: Change) -> Result<u64, Pr
     };
     match answer {
         Some(Ok(version)) => Ok(version),
-        Some(Err(error @ (ChangeError::NotRunning | ChangeError::Stopping))) => {
-            Err(Problem::conflict(error.to_string()))
-        }
+        Some(Err(
+            error @ (ChangeError::NotRunning | ChangeError::Stopping | ChangeError::Runs | ChangeError::Held),
+        )) => Err(Problem::conflict(error.to_string())),
         Some(Err(error)) => Err(Problem::bad(error.to_string())),
         None => Err(Problem::unavailable("the change cannot be stored")),
     }

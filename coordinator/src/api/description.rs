@@ -339,10 +339,21 @@ pub const OPERATIONS: &[Operation] = &[
         refusals: &[409],
     },
     Operation {
+        id: "removeScan",
+        method: "DELETE",
+        path: "/api/v1/scans/{id}",
+        says: "Removes a scan that ended, with all that is known of it.",
+        who: For::Operators,
+        parameters: &[],
+        body: None,
+        answers: &[Answer { status: 204, says: "It is gone.", content: &[] }],
+        refusals: &[409],
+    },
+    Operation {
         id: "events",
         method: "GET",
         path: "/api/v1/events",
-        says: "Server-sent events: `progress`, `findings`, `scan`, `agent`, and `snapshot` where what was missed is not known any more. Last-Event-ID resumes.",
+        says: "Server-sent events: `progress`, `findings`, `scan`, `removed`, `agent`, and `snapshot` where what was missed is not known any more. Last-Event-ID resumes.",
         who: For::Viewers,
         parameters: &[Parameter {
             name: "scan",

@@ -162,7 +162,7 @@ fn headers() -> DefaultHeaders {
 fn routes(config: &mut web::ServiceConfig) {
     let way = |path: &str| web::resource(path.to_owned()).default_service(web::to(not_this_way));
     let scan = web::scope("/scans/{id}")
-        .service(way("").get(scans::show).patch(change::set))
+        .service(way("").get(scans::show).patch(change::set).delete(change::remove))
         .service(way("/pause").post(change::pause))
         .service(way("/resume").post(change::resume))
         .service(way("/cancel").post(change::cancel))

@@ -141,6 +141,8 @@ pub enum RemoteAction {
     Resume(String),
     /// To end it for good.
     Cancel(String),
+    /// To remove scans that ended.
+    Remove(Vec<String>),
     /// To list its agents.
     Agents,
     /// To show one.
@@ -217,10 +219,7 @@ pub(super) fn scans(
         Some(Scans::Pause { id }) => RemoteAction::Pause(id),
         Some(Scans::Resume { id }) => RemoteAction::Resume(id),
         Some(Scans::Cancel { id }) => RemoteAction::Cancel(id),
-        Some(Scans::Rm { .. }) => {
-            let line = "a coordinator keeps its scans: scans rm is for those that are kept here".to_owned();
-            return Err(CliError::Coordinator(line));
-        }
+        Some(Scans::Rm { ids }) => RemoteAction::Remove(ids),
     };
     let at = At::new(typed.as_deref(), state, environment)?;
     Ok(Invocation::Command(Box::new(RemoteCommand { at, action })))

@@ -106,6 +106,12 @@ async fn run(
         RemoteAction::Pause(id) => change::<Setting>(client, id, Method::POST, "/pause", None).await?,
         RemoteAction::Resume(id) => change::<Setting>(client, id, Method::POST, "/resume", None).await?,
         RemoteAction::Cancel(id) => change::<Setting>(client, id, Method::POST, "/cancel", None).await?,
+        RemoteAction::Remove(ids) => {
+            for id in ids {
+                let scan = find(client, id).await?;
+                client.ask(Method::DELETE, &format!("/api/v1/scans/{}", scan.id), &[], None).await?;
+            }
+        }
         RemoteAction::Agents => agents(client).await?,
         RemoteAction::Agent(name) => {
             let agent: serde_json::Value = client.json(Method::GET, &of_agent(name, ""), None).await?;

@@ -1,7 +1,8 @@
 //! `Access`: who may ask what of page and API. It keeps tokens and sessions, as hashes alone, in `STATE/serve.db`, and when scans ended.
 //!
 //! - Owner: `serve`.
-//! - In: [`Admit`], [`Open`], [`Close`], [`MakeToken`], [`ListTokens`], [`RevokeToken`] from requests, awaited; [`Ended`] from the feed.
+//! - In: [`Admit`], [`Open`], [`Close`], [`MakeToken`], [`ListTokens`], [`RevokeToken`] from requests, awaited; [`Ended`] and [`Forget`] from
+//!   the feed.
 //! - Out: answers alone.
 //! - Death: no request is admitted any more.
 //!
@@ -339,6 +340,11 @@ pub struct Ended {
     pub at: Timestamp,
 }
 
+/// A scan was removed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Forget(pub ScanId);
+
 impl Handler<Admit> for Access {
     type Result = Option<(Role, String)>;
 
@@ -396,6 +402,16 @@ impl Handler<Ended> for Access {
         let row = params![scan.as_bytes(), at.to_string()];
         if let Err(error) = self.database.execute("INSERT OR REPLACE INTO ended (scan, at) VALUES (?, ?)", row) {
             tracing::warn!(%scan, %error, "when the scan ended is not kept");
+        }
+    }
+}
+
+impl Handler<Forget> for Access {
+    type Result = ();
+
+    fn handle(&mut self, Forget(scan): Forget, _: &mut Self::Context) {
+        if let Err(error) = self.database.execute("DELETE FROM ended WHERE scan = ?", [scan.as_bytes()]) {
+            tracing::warn!(%scan, %error, "when a scan ended that is no more is kept");
         }
     }
 }

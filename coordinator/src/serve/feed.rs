@@ -62,7 +62,7 @@ pub struct Entry {
     number: u64,
     /// The scan that it is of; `None` for an agent's.
     pub scan: Option<ScanId>,
-    /// What it is: `progress`, `findings`, `scan` or `agent`.
+    /// What it is: `progress`, `findings`, `scan`, `removed` or `agent`.
     pub kind: &'static str,
     /// It, as JSON.
     pub data: String,
@@ -240,6 +240,11 @@ impl Feed {
                     shown.progress = Some(progress);
                 }
             }
+            Event::Removed { scan } => {
+                if self.scans.remove(scan).is_some() {
+                    self.push(Some(*scan), "removed", &Removed { scan: scan.to_string() });
+                }
+            }
             Event::Changed { ask, outcome, .. } => {
                 self.totals.changes += u64::from(outcome.is_ok());
                 self.answers.push_back((*ask, *outcome));
@@ -316,6 +321,11 @@ impl Feed {
 struct Findings {
     scan: String,
     findings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct Removed {
+    scan: String,
 }
 
 #[derive(Serialize)]

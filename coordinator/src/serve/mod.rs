@@ -141,6 +141,8 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     settings.check(Duration::ZERO)?;
     let machine = Machine::resume(settings, Clock::Monotonic.now(), &running, false);
     let coordinator = Coordinator::new(machine, Clock::Monotonic, store.clone(), answers, told).start();
+    // The process before this one may have been killed while it deleted what removed scans left.
+    coordinator.send(coordinator::Clean).await.context("start the coordinator")?;
     let access = access.start();
     let (feed, mut state) = watch::channel(Feed::new(random()?, scans));
     let feed = Arc::new(feed);
@@ -226,6 +228,9 @@ pub(crate) async fn drain(mut events: Reader<Told>, feed: Arc<watch::Sender<Feed
             Told::Event(event) => {
                 if let Event::Finished { scan, .. } = &event {
                     let _at_the_next_start = access.send(access::Ended { scan: *scan, at: wall() }).await;
+                }
+                if let Event::Removed { scan } = &event {
+                    let _a_row_that_nobody_reads = access.send(access::Forget(*scan)).await;
                 }
                 feed.send_modify(|feed| feed.told(&event));
             }

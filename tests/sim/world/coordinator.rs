@@ -42,7 +42,7 @@ impl World {
                 Output::Store(id, request) => self.ask_disk(id, request),
                 Output::Send(session, message) => self.coordinator_sends(session, *message),
                 Output::Close(session) => self.close(session, true),
-                Output::Event(Event::Created { .. } | Event::Rests { .. }) => {}
+                Output::Event(Event::Created { .. } | Event::Rests { .. } | Event::Removed { .. }) => {}
                 Output::Event(Event::Committed { progress, .. }) => self.note(progress.settled()),
                 Output::Event(Event::Changed { ask, outcome, .. }) => self.answered_change(ask, outcome.ok()),
                 Output::Event(Event::Control { state, waits_for, .. }) => self.hears_control(&state, &waits_for),

@@ -51,6 +51,7 @@ impl Coordinator {
     /// last, unless `rights_ended`: those of a process that is known to be dead.
     pub fn resume(settings: Settings, now: Time, scans: &[Resumed], rights_ended: bool) -> Self {
         let mut coordinator = Self::new(settings);
+        coordinator.resumed_at = Some(now);
         for resumed in scans {
             let Some(scan) = Scan::resume(resumed, settings.agent_wait) else {
                 debug_assert!(false, "scan {} does not fit together", resumed.record.id);
@@ -113,7 +114,8 @@ impl Coordinator {
         }
         let held: Vec<_> =
             self.leases.iter().filter(|(_, lease)| lease.holder == Some(id)).map(|(&epoch, _)| epoch).collect();
-        if counts && !held.is_empty() {
+        let is_running = |epoch: &Epoch| self.leases.get(epoch).is_some_and(|it| self.scans.contains_key(&it.scan));
+        if counts && held.iter().any(is_running) {
             self.failed(now, id);
         }
         self.instances.remove(&id);
@@ -196,7 +198,10 @@ impl Coordinator {
             .filter(|(_, lease)| lease.holder == Some(hello.instance))
             .map(|(&epoch, _)| epoch)
             .collect();
-        let (keep, let_go): (Vec<_>, Vec<_>) = ours.into_iter().partition(|epoch| hello.holds.contains(epoch));
+        // Of a scan that ended there is nothing to hold.
+        let goes_on = |epoch: &Epoch| self.leases.get(epoch).is_some_and(|it| self.scans.contains_key(&it.scan));
+        let (keep, let_go): (Vec<_>, Vec<_>) =
+            ours.into_iter().partition(|epoch| hello.holds.contains(epoch) && goes_on(epoch));
         self.release(let_go, false);
         let told = Hailed {
             instance: hello.instance,
@@ -304,7 +309,7 @@ impl Coordinator {
     }
 
     /// Takes leases back: their epochs stay live until they are leased again.
-    fn release(&mut self, epochs: Vec<Epoch>, ended: bool) {
+    pub(super) fn release(&mut self, epochs: Vec<Epoch>, ended: bool) {
         let mut by_scan: std::collections::BTreeMap<ScanId, Vec<Epoch>> = std::collections::BTreeMap::new();
         for epoch in epochs {
             if let Some(lease) = self.leases.get_mut(&epoch) {
@@ -314,6 +319,9 @@ impl Coordinator {
             }
         }
         for (scan, epochs) in by_scan {
+            if !self.scans.contains_key(&scan) {
+                self.forget_leases_of(scan);
+            }
             self.ask_store(StoreRequest::Release { scan, epochs, ended }, Pending::Nothing);
         }
     }

@@ -9,6 +9,7 @@ mod instances;
 mod ledger;
 mod open;
 mod reach;
+mod remove;
 mod reports;
 mod scan;
 mod serve;
@@ -54,6 +55,15 @@ pub enum Input {
         /// What is to be changed.
         change: Change,
     },
+    /// A scan that ended is to be removed. Answered by [`Event::Changed`] with the same `ask`.
+    Remove {
+        /// Names it, for whoever asks.
+        ask: u64,
+        /// The scan.
+        scan: ScanId,
+    },
+    /// What removed scans left is to be deleted: a process before this one may not have come to it.
+    Clean,
     /// An agent connected.
     Opened(SessionId),
     /// A connection is gone.
@@ -104,13 +114,18 @@ pub enum Event {
         /// From where it was seen, where several vantages each probe everything.
         vantage: Option<AgentName>,
     },
+    /// A scan was removed: it is nowhere any more.
+    Removed {
+        /// The scan.
+        scan: ScanId,
+    },
     /// A change was refused, or is durable.
     Changed {
         /// As it was asked for.
         ask: u64,
         /// The scan.
         scan: ScanId,
-        /// The version of the control state from which on the change holds, or why it is refused.
+        /// The version of the control state from which on the change holds (0 of a scan that was removed), or why it is refused.
         outcome: Result<u64, ChangeError>,
     },
     /// What holds for a scan, and who has not acknowledged it. Told when it is durable, and again whenever the list changes; with an
@@ -205,6 +220,8 @@ enum Pending {
     Create { scan: ScanId },
     Control { scan: ScanId, ask: u64, state: Box<ControlState> },
     Finish { scan: ScanId, status: ScanStatus },
+    Remove { scan: ScanId, ask: u64 },
+    Clean,
     Nothing,
 }
 
@@ -217,6 +234,8 @@ pub struct Coordinator {
     sessions: BTreeMap<SessionId, Session>,
     pending: BTreeMap<RequestId, Pending>,
     last_request: u64,
+    /// When this process took over from another, if it did.
+    resumed_at: Option<Time>,
     /// Whether there may be work for who wants some, since that was last looked for.
     work: bool,
     /// How far the scans' turns are, in targets by weight.
@@ -251,6 +270,7 @@ impl Coordinator {
             sessions: BTreeMap::new(),
             pending: BTreeMap::new(),
             last_request: 0,
+            resumed_at: None,
             served: 0.0,
             waited_until: Time::ZERO,
             departed: Vec::new(),
@@ -272,6 +292,8 @@ impl Coordinator {
             Input::Submit(record) => self.submit(record),
             Input::Interrupt(scan) => self.interrupt(now, scan),
             Input::Change { ask, scan, change } => self.change(ask, scan, &change),
+            Input::Remove { ask, scan } => self.remove(now, ask, scan),
+            Input::Clean => self.clean(),
             Input::Opened(session) => {
                 self.sessions.insert(session, Session { instance: None, heard_at: now, last_number: 0 });
             }
@@ -368,7 +390,7 @@ impl Coordinator {
                         }));
                     }
                 }
-                self.leases.retain(|_, lease| lease.scan != scan);
+                self.forget_leases_of(scan);
                 self.outputs.push_back(Output::Event(Event::Finished { scan, status }));
                 // Without it the margin may be shorter.
                 self.end_rights(now);
@@ -378,7 +400,9 @@ impl Coordinator {
                 self.outputs.push_back(Output::Event(Event::Created { scan }));
             }
             (Pending::Control { scan, ask, state }, StoreReply::Done) => self.changed(now, scan, ask, *state),
-            (Pending::Nothing, StoreReply::Done) => {}
+            (Pending::Remove { scan, ask }, StoreReply::Removed(is_gone)) => self.removed(scan, ask, is_gone),
+            (Pending::Clean, StoreReply::Cleaned(more)) if more => self.clean(),
+            (Pending::Clean, StoreReply::Cleaned(_)) | (Pending::Nothing, StoreReply::Done) => {}
             (pending, reply) => debug_assert!(false, "the store answered {pending:?} with {reply:?}"),
         }
     }
@@ -513,7 +537,7 @@ impl Pending {
             | Self::Create { scan }
             | Self::Control { scan, .. }
             | Self::Finish { scan, .. } => *scan == id,
-            Self::Nothing => false,
+            Self::Remove { .. } | Self::Clean | Self::Nothing => false,
         }
     }
 }

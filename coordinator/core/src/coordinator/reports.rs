@@ -29,6 +29,7 @@ impl Coordinator {
         });
         let (Some(lease), Some((cohort, allowed))) = (lease, cohort) else {
             self.counters.fenced += 1;
+            self.let_go_of_ended(report.epoch, instance);
             return self.send(session, CoordinatorMessage::Committed { epoch: report.epoch, reply: CommitReply::Gone });
         };
         if lease.granted_to.is_some_and(|holder| holder != instance) {

@@ -18,6 +18,7 @@ mod deaths;
 mod ends;
 mod fleet;
 mod found;
+mod remove;
 mod staged;
 mod vantages;
 

@@ -30,6 +30,7 @@ pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
     ports_in_stages_are_leased_once_their_host_is_up(&mut *make());
     the_audit_finds_what_is_wrong(&mut *make());
     a_group_is_whole_but_for_what_failed_in_it(&mut *make());
+    a_scan_that_is_removed_leaves_nothing_and_others_stay(&mut *make());
 }
 
 const SCAN: ScanId = ScanId::from_bytes([7; 16]);
@@ -332,5 +333,46 @@ fn a_group_is_whole_but_for_what_failed_in_it(store: &mut dyn Store) {
     assert_eq!(store.cohorts(SCAN).expect("cohorts").0, [CohortRecord { number: cohort, pass: 1, frontier: 4 }]);
     let next = store.lease(&order(vec![frontier(shard(cohort, 4, 10))])).expect("a lease")[0];
     assert!(next > epoch);
+    store.audit(SCAN).expect("the invariants hold");
+}
+
+fn a_scan_that_is_removed_leaves_nothing_and_others_stay(store: &mut dyn Store) {
+    let other = ScanRecord { id: ScanId::from_bytes([8; 16]), ..example() };
+    for scan in [&example(), &other] {
+        store.create_scan(scan).expect("a new scan");
+    }
+    let cohort = cohort_at(0);
+    let orders = [order(vec![frontier(shard(cohort, 0, 10))]), order(vec![frontier(shard(cohort_at(1), 0, 4))])];
+    let [through, held] = orders.map(|order| {
+        let theirs = LeaseOrder { scan: other.id, ..order.clone() };
+        store.lease(&theirs).expect("a lease");
+        store.lease(&order).expect("a lease")[0]
+    });
+    assert_eq!(store.commit(&commit(through, &[Outcome::CLOSED; 10])).expect("a commit"), Committed::Applied);
+    store.close_cohort(SCAN, cohort).expect("through");
+    assert!(!store.remove_scan(SCAN, false).expect("an answer"), "somebody holds a part of it");
+    assert_eq!(store.leases(SCAN).expect("it is there").len(), 1);
+    store.release(SCAN, &[held], false).expect("a release");
+    for _ in 0..2 {
+        assert!(store.remove_scan(SCAN, false).expect("an answer"));
+        assert!(
+            store.control(SCAN).is_err() && store.leases(SCAN).is_err() && store.chunks(SCAN, cohort, 0..1).is_err()
+        );
+        assert!(store.cohorts(SCAN).is_err() && store.agents(SCAN).is_err() && store.is_taken(SCAN, through).is_err());
+        assert_eq!(store.scans().expect("scans"), [other.clone()]);
+    }
+    let lots = (0..1_000).take_while(|_| store.clean().expect("a lot")).count();
+    assert!(lots < 1_000, "it comes to an end");
+    assert!(!store.clean().expect("nothing"), "again");
+    let theirs = store.leases(other.id).expect("leases");
+    assert_eq!(theirs.len(), 2, "another scan keeps its own");
+    let late = store.commit(&Commit { scan: other.id, ..commit(theirs[0].epoch, &[Outcome::CLOSED; 10]) });
+    assert_eq!(late.expect("a commit"), Committed::Applied);
+    store.audit(other.id).expect("the invariants hold");
+    assert!(store.remove_scan(other.id, true).expect("an answer"), "every right has ended");
+    store.create_scan(&example()).expect("a new scan");
+    let next = store.lease(&order(vec![frontier(shard(cohort, 0, 4))])).expect("a lease")[0];
+    assert!(next > theirs[1].epoch, "epochs rise");
+    assert!(store.chunks(SCAN, cohort, 0..10).expect("chunks").is_empty(), "nothing of the one before it");
     store.audit(SCAN).expect("the invariants hold");
 }

@@ -146,6 +146,15 @@ impl Store for MemoryStore {
         Ok(self.scans.values().map(|stored| stored.record.clone()).collect())
     }
 
+    fn remove_scan(&mut self, scan: ScanId, rights_ended: bool) -> Result<bool, StoreError> {
+        let held = |stored: &Stored| stored.leases.values().any(|lease| lease.holder.is_some());
+        if !rights_ended && self.scans.get(&scan).is_some_and(held) {
+            return Ok(false);
+        }
+        self.scans.remove(&scan);
+        Ok(true)
+    }
+
     fn set_status(&mut self, scan: ScanId, status: ScanStatus) -> Result<(), StoreError> {
         self.stored_mut(scan)?.record.status = status;
         Ok(())

@@ -339,6 +339,21 @@ pub trait Store: Send {
     /// If the medium fails.
     fn scans(&self) -> Result<Vec<ScanRecord>, StoreError>;
 
+    /// Removes a scan that ended: from then on it is not in the store, and what is left of it goes by [`clean`](Self::clean). False, and it
+    /// stays, if a lease of it has a holder, unless all rights that were given before have ended. What is not there is removed already.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn remove_scan(&mut self, scan: ScanId, rights_ended: bool) -> Result<bool, StoreError>;
+
+    /// Deletes a part of what removed scans left that is deleted soon; false if nothing is left.
+    ///
+    /// # Errors
+    /// If the medium fails.
+    fn clean(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Sets how far a scan is.
     ///
     /// # Errors
@@ -440,6 +455,15 @@ mod audit;
 pub enum StoreRequest {
     /// [`Store::create_scan`]
     CreateScan(ScanRecord),
+    /// [`Store::remove_scan`]
+    RemoveScan {
+        /// The scan.
+        scan: ScanId,
+        /// Whether all rights of before have ended.
+        rights_ended: bool,
+    },
+    /// [`Store::clean`]
+    Clean,
     /// [`Store::set_status`]
     SetStatus(ScanId, ScanStatus),
     /// [`Store::set_control`]
@@ -486,6 +510,10 @@ pub enum StoreRequest {
 pub enum StoreReply {
     /// It is done.
     Done,
+    /// Whether the scan is removed.
+    Removed(bool),
+    /// Whether there may be more to delete.
+    Cleaned(bool),
     /// The leases' epochs, in the order of the cuts.
     Leased(Vec<Epoch>),
     /// What became of the report.
@@ -502,6 +530,8 @@ impl StoreRequest {
     pub fn carry_out(&self, store: &mut dyn Store) -> Result<StoreReply, StoreError> {
         match self {
             Self::CreateScan(record) => store.create_scan(record).map(|()| StoreReply::Done),
+            Self::RemoveScan { scan, rights_ended } => store.remove_scan(*scan, *rights_ended).map(StoreReply::Removed),
+            Self::Clean => store.clean().map(StoreReply::Cleaned),
             Self::SetStatus(scan, status) => store.set_status(*scan, *status).map(|()| StoreReply::Done),
             Self::SetControl(scan, control) => store.set_control(*scan, control).map(|()| StoreReply::Done),
             Self::Lease(order) => store.lease(order).map(StoreReply::Leased),

@@ -107,7 +107,11 @@ impl Behind for Here {
                     told = self.events.next() => match told.context("the coordinator died")? {
                         // Nobody changes what holds for a scan from here.
                         Told::Event(
-                            Event::Created { .. } | Event::Changed { .. } | Event::Control { .. } | Event::Rests { .. },
+                            Event::Created { .. }
+                            | Event::Changed { .. }
+                            | Event::Control { .. }
+                            | Event::Removed { .. }
+                            | Event::Rests { .. },
                         ) => {}
                         Told::Event(Event::Committed { findings, signs, progress, loss, window, vantage, .. }) => {
                             if window > 0 {

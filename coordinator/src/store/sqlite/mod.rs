@@ -6,6 +6,7 @@ mod block;
 mod code;
 mod failure;
 mod open;
+mod remove;
 mod rows;
 mod schema;
 
@@ -219,11 +220,21 @@ impl Store for SqliteStore {
 
     fn scans(&self) -> Result<Vec<ScanRecord>, StoreError> {
         self.read("read scans", |connection| {
-            let mut select =
-                connection.prepare_cached("SELECT key, record, ranges, ranges_v4, status FROM scan ORDER BY id")?;
+            let mut select = connection.prepare_cached(
+                "SELECT key, record, ranges, ranges_v4, status FROM scan WHERE status <> 'removed' ORDER BY id",
+            )?;
             let rows = select.query_map([], |row| Ok(read_scan(row)))?;
             rows.map(|row| row??.record()).collect()
         })
+    }
+
+    fn remove_scan(&mut self, scan: ScanId, rights_ended: bool) -> Result<bool, StoreError> {
+        self.known.borrow_mut().remove(&scan);
+        self.write("remove a scan", |connection| remove::hide(connection, scan, rights_ended))
+    }
+
+    fn clean(&mut self) -> Result<bool, StoreError> {
+        self.write("delete what is left of removed scans", remove::delete_lot)
     }
 
     fn set_status(&mut self, scan: ScanId, status: ScanStatus) -> Result<(), StoreError> {

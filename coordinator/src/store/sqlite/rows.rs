@@ -31,7 +31,7 @@ pub(super) fn read_scan(row: &Row<'_>) -> rusqlite::Result<ScanRow> {
 
 pub(super) fn scan_of(connection: &Connection, scan: ScanId) -> Result<Option<(i64, ScanRecord)>, Failure> {
     let row = connection
-        .prepare_cached("SELECT key, record, ranges, ranges_v4, status FROM scan WHERE id = ?")?
+        .prepare_cached("SELECT key, record, ranges, ranges_v4, status FROM scan WHERE id = ? AND status <> 'removed'")?
         .query_row([scan.as_bytes()], read_scan)
         .optional()?;
     row.map(|row| Ok((row.key, row.record()?))).transpose()

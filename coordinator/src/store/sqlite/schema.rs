@@ -9,7 +9,7 @@ pub(super) const APPLICATION_ID: i32 = 0x7073_7770;
 /// The version of this program's tables: how many migrations there are.
 pub(super) const VERSION: usize = STEPS.len();
 
-/// One database may hold many scans: a scan's rows carry its key.
+/// One database may hold many scans: a scan's rows carry its key. One whose status is `removed` is no scan any more: its rows are being deleted.
 const STEPS: &[M<'static>] = &[
     M::up(
     "

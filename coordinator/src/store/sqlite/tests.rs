@@ -140,3 +140,49 @@ fn the_request_of_a_scan_is_replaced_and_nothing_else() {
     let other = ScanId::from_bytes([9; 16]);
     assert!(matches!(store.set_request(other, ""), Err(StoreError::UnknownScan(id)) if id == other));
 }
+
+#[test]
+fn what_is_left_of_a_removed_scan_is_deleted_in_lots_by_whoever_opens_it_next() {
+    use coordinator_core::store::{Cut, LeaseOrder};
+    let (_directory, path) = place();
+    let mut store = SqliteStore::create(&path).expect("a store");
+    let record = example();
+    store.create_scan(&record).expect("a scan");
+    let plan = Plan::try_from(record.plan.clone()).expect("a plan");
+    let cohort = plan.cohort_at(0).expect("a cohort");
+    let agent = AgentFacts {
+        name: "a".into(),
+        vantage: "here".into(),
+        software: "0".into(),
+        ping_method: protocol::message::PingMethod::Icmp,
+    };
+    let cut = Cut::Frontier { shard: Shard { cohort, pass: 1, lo: 0, hi: 10 }, covers: Vec::new() };
+    store.lease(&LeaseOrder { scan: record.id, holder: InstanceId::new(1), agent, cuts: vec![cut] }).expect("a lease");
+    // As many chunks as two lots and a bit have, of which each third is large.
+    let insert = "INSERT INTO chunk (epoch, scan, cohort, pass, lo, hi, covers, agent, chunk, findings)
+                  SELECT value + 1000, 1, value, 1, 0, 1, x'', 0, zeroblob(iif(value % 3 = 0, 65536, 9)), x'' FROM generate";
+    let numbers = "WITH RECURSIVE generate (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM generate LIMIT 600) ";
+    store.connection.execute_batch(&(numbers.to_owned() + insert)).expect("chunks");
+    store.connection.execute_batch("INSERT INTO rewritten (epoch, scan) VALUES (1, 1)").expect("a row");
+    assert!(store.remove_scan(record.id, true).expect("an answer"));
+    assert!(store.clean().expect("a lot"));
+    drop(store);
+    let mut store = SqliteStore::open(&path).expect("a store");
+    assert_eq!(store.scans().expect("scans"), [], "nobody sees the rest");
+    let left = |store: &SqliteStore, table: &str| -> i64 {
+        let count = format!("SELECT count(*) FROM {table}");
+        store.connection.query_row(&count, [], |row| row.get(0)).expect("a count")
+    };
+    let (mut lots, mut chunks) = (1, left(&store, "chunk"));
+    assert!((300..600).contains(&chunks), "{chunks}");
+    while store.clean().expect("a lot") {
+        let now = left(&store, "chunk");
+        // A large one in three: a lot is full of bytes before it is full of rows.
+        assert!(chunks - now <= 64, "{chunks} {now}");
+        (lots, chunks) = (lots + 1, now);
+    }
+    assert!(lots > 10, "{lots}");
+    for table in ["scan", "agent", "cohort", "lease", "chunk", "block", "rewritten"] {
+        assert_eq!(left(&store, table), 0, "{table}");
+    }
+}
