@@ -304,12 +304,44 @@ fn joined() -> anyhow::Result<()> {
     ensure!(alone && probed("probe") >= result["summary"]["targets"].as_u64(), "{}", result["agents"]);
     world.portsweep(&["agents", "label", "probe", "site=b"])?.expect_code(0)?;
     ensure!(agents()?.contains("site=b"), "{}", agents()?);
+    drained(&world, &agents)?;
     world.portsweep(&["agents", "revoke", "probe"])?.expect_code(0)?;
     ensure!(agents()?.contains("revoked"), "{}", agents()?);
     world.portsweep(&["agents", "show", "nobody"])?.expect_code(2)?;
     agent.signal(libc::SIGTERM)?;
     agent.wait(RUN_TIMEOUT)?;
     end(serving)?;
+    Ok(())
+}
+
+/// The only agent that may probe the targets is drained in mid-scan, and gets work again: nothing is lost, and nothing probed meanwhile.
+fn drained(world: &World, agents: &dyn Fn() -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let words = ["-f", "tcp", "-p", "1-2000", "--passes", "1", "--rate", "400", "--agent-wait", "600", TARGETS];
+    let id = detached(world, &words)?;
+    let before = world.target.counted()?.sum();
+    while world.target.counted()?.sum() < before + 300 {
+        std::thread::yield_now();
+    }
+    world.portsweep(&["agents", "drain", "probe"])?.expect_code(0)?;
+    for _ in 0..20_000 {
+        if agents()?.contains("probe  drained") {
+            break;
+        }
+    }
+    ensure!(agents()?.contains("probe  drained"), "{}", agents()?);
+    let drained = world.target.counted()?.sum();
+    let of_scans = |words: &[&str]| world.portsweep(&[&["scans", "--coordinator"], words].concat());
+    for _ in 0..20 {
+        let listed = of_scans(&[])?.expect_code(0)?;
+        ensure!(listed.stdout.contains("running"), "{}", listed.transcript());
+    }
+    ensure!(world.target.counted()?.sum() == drained, "a drained agent probes");
+    of_scans(&["set", &id, "--rate", "none"])?.expect_code(0)?;
+    world.portsweep(&["agents", "drain", "probe", "--undo"])?.expect_code(0)?;
+    of_scans(&["wait", &id])?.expect_code(0)?;
+    let result: Value = serde_json::from_str(&of_scans(&["export", &id])?.expect_code(0)?.stdout)?;
+    ensure!(result["summary"]["targets"] == 8_000 && result["summary"]["probed"] == 8_000, "{}", result["summary"]);
+    world.portsweep(&["agents", "drain", "nobody"])?.expect_code(2)?;
     Ok(())
 }
 

@@ -134,6 +134,19 @@ fn after_a_restart_of_the_coordinator_agents_probe_within_ttl_and_three_seconds(
     });
 }
 
+/// It stays connected, and nothing is lost: what it had not probed is probed elsewhere, once.
+#[test]
+fn a_drained_agent_stops_within_a_second_and_loses_nothing() {
+    each_seed(|seed| {
+        let (at, who) = (moment(seed), seed as usize % 3);
+        let ran = run(seed, faults(), vec![(at, Step::Drained(who))]);
+        assert!(ran.sent_in(at - SECOND, at, |agent, _| agent == who) > 0, "seed {seed}: it was at work");
+        assert_eq!(ran.sent_in(at + SECOND, TTL * 100, |agent, _| agent == who), 0, "seed {seed}");
+        let targets: BTreeSet<_> = ran.sends.iter().map(|(_, _, target)| *target).collect();
+        assert_eq!((targets.len(), ran.sends.len()), (15_000, 15_000), "seed {seed}: each target once");
+    });
+}
+
 /// Four equal agents, for about half a minute. From mid-scan on one has a twenty-fifth of its speed; or it leaves.
 #[test]
 fn a_slow_agent_holds_up_the_end_at_most_twice_as_long_as_if_it_had_left() {

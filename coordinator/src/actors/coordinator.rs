@@ -1,7 +1,7 @@
 //! `Coordinator`: the shell of the machine (`coordinator_core::coordinator`). It carries inputs in and outputs out, and arms one timer.
 //!
 //! - Owner: whoever runs scans; it learns of a store that failed by [`Told::Failure`].
-//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Remove`], [`Clean`], [`Connect`] from the owner, [`ConnectPeer`] from the listener; [`FromSession`] from sessions;
+//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Remove`], [`Clean`], [`Drained`], [`Connect`] from the owner, [`ConnectPeer`] from the listener; [`FromSession`] from sessions;
 //!   answers of the store.
 //! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
 //!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's queue, awaited. While more than
@@ -21,7 +21,7 @@ use portsweep_agent::queue::{Bounds, Reader, Writer};
 use protocol::id::ScanId;
 use protocol::message::CoordinatorMessage;
 use protocol::time::Time;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -66,6 +66,11 @@ pub struct Remove {
     pub scan: ScanId,
 }
 
+/// These agents get no work, by name, and no others.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Drained(pub BTreeSet<String>);
+
 /// What removed scans left is to be deleted.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -101,7 +106,7 @@ impl Told {
                 let names: usize = waits_for.iter().map(|name| size_of_val(name) + name.len()).sum();
                 size_of::<Self>() + size_of::<ControlState>() + state.exclude.range_count() * 32 + names
             }
-            Self::Event(Event::Rests { agent, .. }) => size_of::<Self>() + agent.len(),
+            Self::Event(Event::Rests { agent, .. } | Event::Drains { agent, .. }) => size_of::<Self>() + agent.len(),
             Self::Event(
                 Event::Created { .. } | Event::Finished { .. } | Event::Changed { .. } | Event::Removed { .. },
             ) => size_of::<Self>(),
@@ -373,6 +378,14 @@ impl Handler<Remove> for Coordinator {
 
     fn handle(&mut self, Remove { ask, scan }: Remove, ctx: &mut Self::Context) {
         self.input(Input::Remove { ask, scan }, ctx);
+    }
+}
+
+impl Handler<Drained> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, Drained(names): Drained, ctx: &mut Self::Context) {
+        self.input(Input::Drained(names), ctx);
     }
 }
 

@@ -120,7 +120,7 @@ pub fn refused(error: FleetError) -> Problem {
 pub async fn list(request: HttpRequest, serving: web::Data<Serving>) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let mut agents = serving.fleet.agents().await.map_err(refused)?;
-    agents.iter_mut().for_each(|agent| agent.rests_until = serving.feed.borrow().rests_until(&agent.name));
+    agents.iter_mut().for_each(|agent| complete(&serving, agent));
     Ok(HttpResponse::Ok().json(Agents { agents, own: serving.own.clone() }))
 }
 
@@ -132,8 +132,15 @@ pub async fn show(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let mut agent = serving.fleet.agent(&name).await.map_err(refused)?;
-    agent.rests_until = serving.feed.borrow().rests_until(&agent.name);
+    complete(&serving, &mut agent);
     Ok(HttpResponse::Ok().json(agent))
+}
+
+/// What the roster does not know.
+fn complete(serving: &Serving, agent: &mut AgentView) {
+    let feed = serving.feed.borrow();
+    agent.rests_until = feed.rests_until(&agent.name);
+    agent.draining = feed.is_draining(agent);
 }
 
 /// `PATCH /agents/{name}`
@@ -163,6 +170,40 @@ pub async fn revoke(
 ) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     Ok(HttpResponse::Ok().json(serving.fleet.revoke(&name, &who.0).await.map_err(refused)?))
+}
+
+/// `POST /agents/{name}/drain`
+pub async fn drain(
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+    name: web::Path<String>,
+    who: web::ReqData<Who>,
+) -> Result<HttpResponse, Problem> {
+    set_drained(&request, &serving, &name, &who, true).await
+}
+
+/// `DELETE /agents/{name}/drain`
+pub async fn end_drain(
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+    name: web::Path<String>,
+    who: web::ReqData<Who>,
+) -> Result<HttpResponse, Problem> {
+    set_drained(&request, &serving, &name, &who, false).await
+}
+
+/// It acts as soon as the coordinator hears that the roster changed.
+async fn set_drained(
+    request: &HttpRequest,
+    serving: &Serving,
+    name: &str,
+    who: &Who,
+    drained: bool,
+) -> Result<HttpResponse, Problem> {
+    Query::of(request, &[])?;
+    let mut agent = serving.fleet.drain(name, drained, &who.0).await.map_err(refused)?;
+    complete(serving, &mut agent);
+    Ok(HttpResponse::Ok().json(agent))
 }
 
 /// `POST /join-tokens`

@@ -179,6 +179,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(way("/agents").get(agents::list))
         .service(way("/agents/{name}").get(agents::show).patch(agents::label))
         .service(way("/agents/{name}/revoke").post(agents::revoke))
+        .service(way("/agents/{name}/drain").post(agents::drain).delete(agents::end_drain))
         .service(way("/join-tokens").post(agents::join_token))
         .service(way("/audit").get(agents::audit))
         .service(way("/tokens").get(tokens::list).post(tokens::make))

@@ -62,6 +62,15 @@ pub(super) enum Agents {
         #[arg(value_name = "KEY=VALUE", required = true)]
         labels: Vec<String>,
     },
+    /// Give one no more work: it commits what it has, and stays connected
+    Drain {
+        /// Its name, or its id
+        #[arg(value_name = "AGENT")]
+        agent: String,
+        /// Give it work again
+        #[arg(long)]
+        undo: bool,
+    },
     /// Take from one that it may connect, for good
     Revoke {
         /// Its name, or its id
@@ -149,6 +158,8 @@ pub enum RemoteAction {
     Agent(String),
     /// To label one, by key; an empty value takes a label away.
     Label(String, Vec<(String, String)>),
+    /// To give one no more work; or, if not, some again.
+    Drain(String, bool),
     /// To let one connect no more.
     Revoke(String),
     /// For tokens with which an agent each can join.
@@ -234,6 +245,7 @@ pub(super) fn agents(command: Option<Agents>) -> Result<RemoteAction, CliError> 
     Ok(match command {
         None => RemoteAction::Agents,
         Some(Agents::Show { agent }) => RemoteAction::Agent(agent),
+        Some(Agents::Drain { agent, undo }) => RemoteAction::Drain(agent, !undo),
         Some(Agents::Revoke { agent }) => RemoteAction::Revoke(agent),
         Some(Agents::Label { agent, labels }) => {
             let read = |text: String| {

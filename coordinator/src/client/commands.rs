@@ -124,6 +124,10 @@ async fn run(
                 client.json(Method::PATCH, &of_agent(name, ""), Some(body.to_string().into_bytes())).await?;
             print(&agent["labels"])?;
         }
+        RemoteAction::Drain(name, drained) => {
+            let method = if *drained { Method::POST } else { Method::DELETE };
+            let _agent: serde_json::Value = client.json(method, &of_agent(name, "/drain"), None).await?;
+        }
         RemoteAction::Revoke(name) => {
             let _agent: serde_json::Value = client.json(Method::POST, &of_agent(name, "/revoke"), None).await?;
         }
@@ -217,6 +221,9 @@ struct Agent {
     vantage: String,
     standing: serde_json::Value,
     connected: bool,
+    drained: bool,
+    #[serde(default)]
+    draining: bool,
     #[serde(default)]
     rests_until: Option<i64>,
     software: String,
@@ -239,6 +246,8 @@ async fn agents(client: &Client) -> Result<(), CommandError> {
     for agent in agents {
         let standing = agent.standing.as_str().unwrap_or("unknown").to_owned();
         let state = match (&*standing, agent.connected) {
+            ("good", true) if agent.draining => "draining".to_owned(),
+            ("good", true) if agent.drained => "drained".to_owned(),
             ("good", true) if agent.rests_until.is_some() => "resting".to_owned(),
             ("good", true) => "connected".to_owned(),
             ("good", false) => "away".to_owned(),

@@ -159,7 +159,7 @@ impl Fleet {
         self.ask(move |registrar| registrar.label(&wanted, labels, &who)).await?
     }
 
-    /// Sets whether an agent gets no work. What that means for its leases is the coordinator's.
+    /// Sets whether an agent gets no work. The coordinator hears of it by [`changes`](Self::changes), and what it means for leases is its own.
     ///
     /// # Errors
     /// As [`agent`](Self::agent).

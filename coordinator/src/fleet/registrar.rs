@@ -55,8 +55,10 @@ pub struct AgentView {
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected_at: Option<i64>,
-    /// Whether it gets no work.
+    /// Whether it gets no work, as somebody drained it.
     pub drained: bool,
+    /// Whether it is drained and still has work in hand: that it gives back.
+    pub draining: bool,
     /// Until when it gets no work, as its rights ended again and again; `None` where it gets some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rests_until: Option<i64>,
@@ -196,6 +198,7 @@ impl Registrar {
             connected: live.is_some(),
             connected_at: live.map(|live| live.since),
             drained: row.drained,
+            draining: false,
             rests_until: None,
             seen_at: if live.is_some() { Some(now()) } else { row.seen_at },
             peer: row.peer.clone(),

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use portsweep_agent::clock::Clock;
 use protocol::id::{AgentName, ScanId};
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -107,6 +107,8 @@ pub struct Feed {
     answers: VecDeque<(u64, Result<u64, ChangeError>)>,
     /// How scans went of which something was told, in the order in which they began.
     histories: VecDeque<(ScanId, History)>,
+    /// Agents that are drained, and have something in hand still.
+    draining: BTreeSet<String>,
     /// Agents that get no work, and until when.
     rests: BTreeMap<String, Timestamp>,
     /// The process ends: streams end too.
@@ -133,6 +135,7 @@ impl Feed {
             expected: BTreeMap::new(),
             answers: VecDeque::new(),
             histories,
+            draining: BTreeSet::new(),
             rests: BTreeMap::new(),
             closing: false,
             failure: None,
@@ -160,6 +163,12 @@ impl Feed {
     #[must_use]
     pub fn rests_until(&self, agent: &str) -> Option<i64> {
         self.rests.get(agent).filter(|until| **until > wall()).map(|until| until.as_second())
+    }
+
+    /// Whether an agent that is drained has something in hand still.
+    #[must_use]
+    pub fn is_draining(&self, agent: &AgentView) -> bool {
+        agent.drained && self.draining.contains(&agent.name)
     }
 
     /// The newest event.
@@ -197,7 +206,8 @@ impl Feed {
     /// The agents as they are now; true if that is news. When one was last heard is none.
     pub fn agents_are(&mut self, agents: Vec<AgentView>) -> bool {
         let mut is_news = false;
-        for agent in agents {
+        for mut agent in agents {
+            agent.draining = self.is_draining(&agent);
             let timeless = |agent: &AgentView| AgentView { seen_at: None, ..agent.clone() };
             let known = self.agents.get(&agent.id);
             if known.is_none_or(|known| timeless(known) != timeless(&agent)) {
@@ -241,6 +251,7 @@ impl Feed {
                 }
             }
             Event::Removed { scan } => {
+                self.histories.retain(|(of, _)| of != scan);
                 if self.scans.remove(scan).is_some() {
                     self.push(Some(*scan), "removed", &Removed { scan: scan.to_string() });
                 }
@@ -255,6 +266,15 @@ impl Feed {
             Event::Rests { agent, time } => {
                 self.rests.retain(|_, until| *until > wall());
                 self.rests.insert(agent.clone(), wall() + *time);
+            }
+            Event::Drains { agent, in_hand } => {
+                if *in_hand {
+                    self.draining.insert(agent.clone());
+                } else {
+                    self.draining.remove(agent);
+                }
+                let its = self.agents.values().filter(|known| known.name == *agent).cloned().collect();
+                self.agents_are(its);
             }
             Event::Control { scan, state, waits_for } => self.changed(*scan, |shown| shown.holds(state, waits_for)),
             Event::Finished { scan, status } => self.changed(*scan, |shown| {

@@ -12,7 +12,8 @@ use crate::api::agents::OwnAgent;
 use crate::api::shape::{Progress, Scan};
 use crate::api::{self, Serving};
 use crate::cli::{ExitCode, ServeRequest};
-use crate::fleet::{self, Fleet, ListenSettings};
+use crate::fleet::roster::Standing;
+use crate::fleet::{self, AgentView, Fleet, ListenSettings};
 use crate::scan::prepare::{self, AgentParts};
 use crate::scan::{Embedded, wall};
 use crate::state::StoredRequest;
@@ -36,6 +37,7 @@ use portsweep_agent::scope::Scope;
 use protocol::id::InstanceId;
 use protocol::message::PingMethod;
 use protocol::token::DialAddress;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -146,6 +148,8 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let access = access.start();
     let (feed, mut state) = watch::channel(Feed::new(random()?, scans));
     let feed = Arc::new(feed);
+    // Before anybody can be given work.
+    coordinator.send(coordinator::Drained(drained(&fleet.agents().await?))).await.context("start the coordinator")?;
     let listening = fleet::listen(ListenSettings::at(request.agent_listen), coordinator.clone(), fleet.clone()).await?;
     let tls = match request.tls {
         true => Some(fleet.page_tls(api::names(request)).await?),
@@ -155,7 +159,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
     let page = shown(request, bound);
     page::keep(request.state.directory(), request, bound)?;
     let own = own(request, agent.identity());
-    let watching = tokio::task::spawn_local(watch_agents(fleet.clone(), Arc::clone(&feed)));
+    let watching = tokio::task::spawn_local(watch_agents(fleet.clone(), Arc::clone(&feed), coordinator.clone()));
     let ended_store = store.clone();
     let serving = Serving {
         spool: request.state.directory().into(),
@@ -297,13 +301,21 @@ async fn count_ended(store: StoreHandle, feed: Arc<watch::Sender<Feed>>) {
     }
 }
 
-/// Tells of what changes with agents of other machines.
-async fn watch_agents(fleet: Fleet, feed: Arc<watch::Sender<Feed>>) {
+/// The names of those that are drained.
+fn drained(agents: &[AgentView]) -> BTreeSet<String> {
+    let drained = agents.iter().filter(|agent| agent.drained && agent.standing == Standing::Good);
+    drained.map(|agent| agent.name.clone()).collect()
+}
+
+/// Tells of what changes with agents of other machines: whoever follows, and the coordinator who is drained.
+async fn watch_agents(fleet: Fleet, feed: Arc<watch::Sender<Feed>>, coordinator: Addr<Coordinator>) {
     let mut changes = fleet.changes();
     loop {
         changes.borrow_and_update();
         match fleet.agents().await {
             Ok(agents) => {
+                // It ends before this future does.
+                let _gone = coordinator.send(coordinator::Drained(drained(&agents))).await;
                 feed.send_if_modified(|feed| feed.agents_are(agents));
             }
             // They are asked for again with the next change.

@@ -42,7 +42,9 @@ impl World {
                 Output::Store(id, request) => self.ask_disk(id, request),
                 Output::Send(session, message) => self.coordinator_sends(session, *message),
                 Output::Close(session) => self.close(session, true),
-                Output::Event(Event::Created { .. } | Event::Rests { .. } | Event::Removed { .. }) => {}
+                Output::Event(
+                    Event::Created { .. } | Event::Rests { .. } | Event::Removed { .. } | Event::Drains { .. },
+                ) => {}
                 Output::Event(Event::Committed { progress, .. }) => self.note(progress.settled()),
                 Output::Event(Event::Changed { ask, outcome, .. }) => self.answered_change(ask, outcome.ok()),
                 Output::Event(Event::Control { state, waits_for, .. }) => self.hears_control(&state, &waits_for),
@@ -244,7 +246,8 @@ impl World {
         if self.store.scans().is_ok_and(|scans| scans.is_empty()) {
             // It crashed before the scan was durable: nobody was told of it, so the user submits it again.
             self.coordinator = Some(Coordinator::new(self.settings));
-            return self.coordinator_gets(Input::Submit(self.record()));
+            self.coordinator_gets(Input::Submit(self.record()));
+            return self.tell_drained();
         }
         match Resumed::load(&*self.store, SCAN) {
             Ok(resumed) => {
@@ -254,7 +257,7 @@ impl World {
             }
             Err(error) => self.broke(format!("what is stored cannot be read: {error}")),
         }
-        self.drain_coordinator();
+        self.tell_drained();
     }
 
     pub(super) fn record(&self) -> ScanRecord {

@@ -51,6 +51,9 @@ impl World {
                 CoordinatorMessage::GiveBack { epoch }
             }
             CoordinatorMessage::Grant(mut grant) => {
+                if let Some(agent) = self.links.get(&session).map(|link| link.agent) {
+                    self.look_at_grant(agent);
+                }
                 grant.options.timeout_ms = 900;
                 CoordinatorMessage::Grant(grant)
             }

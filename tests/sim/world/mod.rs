@@ -11,12 +11,13 @@
 //! - O8: in stages, no port of a host that is down is probed.
 //! - O9: progress, read from the store, is the sum of the rows.
 //! - O13: a target is `agent-failed` if it kills who probes it, and no other is.
-//! - O10, O11: see `changes.rs`.
+//! - O10, O11: see `changes.rs`; O14: see `drains.rs`.
 //! - O12: an agent probes nothing that its allow-list does not hold.
 
 mod agents;
 mod changes;
 mod coordinator;
+mod drains;
 mod judge;
 mod links;
 mod script;
@@ -67,6 +68,7 @@ pub struct Reached {
     changes_waited: u64,
     sends_at_the_budget: u64,
     drains: u64,
+    drained_at_work: u64,
     out_of_scope: u64,
     given_back: u64,
     fenced_or_duplicate: u64,
@@ -81,7 +83,7 @@ pub struct Reached {
 }
 
 impl Reached {
-    fn fields(&self) -> [(&'static str, u64); 20] {
+    fn fields(&self) -> [(&'static str, u64); 21] {
         [
             ("coordinator_crashes", self.coordinator_crashes),
             ("agent_crashes", self.agent_crashes),
@@ -92,6 +94,7 @@ impl Reached {
             ("changes_in_force", self.changes_in_force),
             ("changes_waited", self.changes_waited),
             ("drains", self.drains),
+            ("drained_at_work", self.drained_at_work),
             ("out_of_scope", self.out_of_scope),
             ("given_back", self.given_back),
             ("sends_at_the_budget", self.sends_at_the_budget),
@@ -120,6 +123,7 @@ impl Reached {
         self.changes_in_force += other.changes_in_force;
         self.changes_waited += other.changes_waited;
         self.drains += other.drains;
+        self.drained_at_work += other.drained_at_work;
         self.out_of_scope += other.out_of_scope;
         self.given_back += other.given_back;
         self.sends_at_the_budget += other.sends_at_the_budget;
@@ -197,6 +201,8 @@ enum Happening {
     Ask(Change),
     AskAgain(u64),
     Drain(usize),
+    /// The user drains an agent, or gives it work again.
+    SetDrained(usize, bool),
     /// It went by itself, and everything that it said was sent.
     Gone {
         agent: usize,
@@ -283,6 +289,7 @@ pub struct World {
     sent: BTreeMap<Target, u32>,
     in_flight: BTreeMap<Target, (usize, u64, Epoch)>,
     announced: BTreeSet<Epoch>,
+    drained: BTreeSet<usize>,
     finished: Option<ScanStatus>,
     user: User,
     reached: Reached,
@@ -404,6 +411,7 @@ impl World {
             sent: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             announced: BTreeSet::new(),
+            drained: BTreeSet::new(),
             finished: None,
             user: User::new(faults.rate),
             reached: Reached::default(),
@@ -480,6 +488,7 @@ impl World {
             self.after(at, Happening::Drain(agent));
         }
         self.populate_changes();
+        self.populate_drains();
     }
 
     fn after(&mut self, delay: Duration, happening: Happening) {
@@ -548,6 +557,7 @@ impl World {
             }
             Happening::InForceTooEarly { .. } => {}
             Happening::Drain(agent) => self.drain_out(agent),
+            Happening::SetDrained(agent, drained) => self.set_drained(agent, drained),
             Happening::Gone { agent, life } if self.agents[agent].life == life => self.crash_agent(agent),
             Happening::Gone { .. } => {}
             Happening::Ordered { agent, life, orders } => self.ordered(agent, life, orders),

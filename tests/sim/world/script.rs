@@ -8,6 +8,8 @@ pub enum Step {
     Kill(usize),
     /// An agent is told to go, and stays away.
     Leave(usize),
+    /// The user drains an agent.
+    Drained(usize),
     /// An agent's round trips take so many times as long from now on.
     Slow(usize, u32),
     CrashCoordinator,
@@ -76,6 +78,7 @@ impl World {
                 self.agents[agent].stays_away = true;
                 self.drain_out(agent);
             }
+            Step::Drained(agent) => self.set_drained(agent, true),
             Step::Slow(agent, factor) => self.agents[agent].slowness = factor,
             Step::CrashCoordinator => self.crash_coordinator(),
             Step::Ask(change) => self.ask(change),

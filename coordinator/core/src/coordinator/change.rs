@@ -19,6 +19,8 @@ pub(super) struct Hailed {
     pub(super) shares: Vec<HeldShare>,
     /// It holds no lease: it learns what holds before it is granted anything.
     pub(super) fresh: bool,
+    /// It gets no work.
+    pub(super) is_drained: bool,
 }
 
 impl Coordinator {
@@ -85,7 +87,7 @@ impl Coordinator {
         if let Some(running) = self.scans.get_mut(&scan) {
             running.created = true;
             for (&instance, known) in self.instances.iter().filter(|(_, known)| known.session.is_some()) {
-                let useful = running.is_for(known.vantage(), &known.allow);
+                let useful = !self.drained.has(known) && running.is_for(known.vantage(), &known.allow);
                 running.ledger.hello(instance, None, useful, true, running.version());
             }
             (self.retell, self.work) = (true, true);
@@ -97,7 +99,7 @@ impl Coordinator {
         let mut controls = Vec::new();
         for (&scan, running) in self.scans.iter_mut().filter(|(_, running)| running.created) {
             let share = hailed.shares.iter().find(|held| held.scan == scan).map(|held| held.share);
-            let useful = running.is_for(&hailed.vantage, &hailed.allow);
+            let useful = !hailed.is_drained && running.is_for(&hailed.vantage, &hailed.allow);
             let version = running.version();
             running.ledger.hello(hailed.instance, share, useful, hailed.fresh, version);
             let planned = running.ledger.plan(running.control.rate, version);

@@ -209,6 +209,7 @@ impl Coordinator {
             allow: hello.allow,
             shares: hello.shares,
             fresh: hello.holds.is_empty(),
+            is_drained: self.instances.get(&hello.instance).is_some_and(|known| self.drained.has(known)),
         };
         let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         let welcome = Welcome {
@@ -219,6 +220,9 @@ impl Coordinator {
             controls: self.controls_for(&told),
         };
         self.send(id, CoordinatorMessage::Welcome(welcome));
+        if told.is_drained {
+            self.ask_all_back(told.instance);
+        }
     }
 
     /// Renews a right if both hold: 1. the number rises within the session; 2. the right has not ended (see `end_rights`, which
@@ -262,7 +266,7 @@ impl Coordinator {
     }
 
     /// The store made leases. They are granted if all hold: 1. the instance's right lasts (see `end_rights`); 2. the session that claimed is
-    /// its session still. Else they are taken back: nobody was told.
+    /// its session still; 3. it was not drained meanwhile. Else they are taken back: nobody was told.
     pub(super) fn leased(
         &mut self,
         now: Time,
@@ -272,7 +276,8 @@ impl Coordinator {
         work: Vec<Leased>,
         epochs: &[Epoch],
     ) {
-        let known = self.instances.get(&instance).filter(|known| known.session == Some(session));
+        let known = self.instances.get(&instance);
+        let known = known.filter(|known| known.session == Some(session) && !self.drained.has(known));
         let (current, allow) = (known.is_some(), known.map(|known| known.allow.clone()).unwrap_or_default());
         let from = known.map(|known| known.vantage().to_owned()).unwrap_or_default();
         let mut nothing = Vec::new();
@@ -365,7 +370,7 @@ impl Coordinator {
     /// Asks the store for what open cohorts need to go on: surveys, passes, their end.
     pub(super) fn go_on(&mut self, now: Time) {
         let rest = self.settings.rest;
-        let anybody = self.instances.values().any(|known| known.session.is_some());
+        let anybody = self.instances.values().any(|known| known.session.is_some() && !self.drained.has(known));
         let needs: Vec<_> = self
             .scans
             .iter_mut()

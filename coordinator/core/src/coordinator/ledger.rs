@@ -76,6 +76,13 @@ impl Ledger {
         }
     }
 
+    /// Whether it may probe something of the scan is something else now.
+    pub(super) fn set_useful(&mut self, instance: InstanceId, useful: bool) {
+        if let Some(entry) = self.entries.get_mut(&instance) {
+            entry.useful = useful;
+        }
+    }
+
     /// Its connection is gone. It stays, with what it may use, until its right ends.
     pub(super) fn lost(&mut self, instance: InstanceId) {
         if let Some(entry) = self.entries.get_mut(&instance) {

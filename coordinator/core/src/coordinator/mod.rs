@@ -4,6 +4,7 @@
 //! which they were asked. What it announces (a grant, a commit's reply, an event) it announces after the store's answer.
 
 mod change;
+mod drain;
 mod ends;
 mod instances;
 mod ledger;
@@ -18,6 +19,7 @@ use crate::control::{Change, ChangeError, ControlState};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::store::{Committed, ScanRecord, ScanStatus, StoreReply, StoreRequest};
+use drain::Drained;
 use ends::Failures;
 use instances::{Instance, Session};
 use open::Leased;
@@ -27,7 +29,7 @@ use protocol::probe::{Outcome, Target};
 use protocol::range_set::AddressSet;
 use protocol::time::Time;
 use scan::Scan;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -62,6 +64,8 @@ pub enum Input {
         /// The scan.
         scan: ScanId,
     },
+    /// These agents are drained from now on, by name, and no others: they get no work.
+    Drained(BTreeSet<String>),
     /// What removed scans left is to be deleted: a process before this one may not have come to it.
     Clean,
     /// An agent connected.
@@ -144,6 +148,13 @@ pub enum Event {
         agent: String,
         /// For how long from now.
         time: std::time::Duration,
+    },
+    /// Of an agent that is drained: whether it still has leases in hand.
+    Drains {
+        /// Its name.
+        agent: String,
+        /// Whether it has.
+        in_hand: bool,
     },
     /// The scan ended.
     Finished {
@@ -246,6 +257,8 @@ pub struct Coordinator {
     departed: Vec<(Time, String, AddressSet)>,
     /// How agents did lately that lost a right, by name.
     failures: BTreeMap<String, Failures>,
+    /// Who gets no work.
+    drained: Drained,
     /// When a lease will be so far behind that it is asked back.
     ask_back_at: Option<Time>,
     /// The number of the last control message.
@@ -275,6 +288,7 @@ impl Coordinator {
             waited_until: Time::ZERO,
             departed: Vec::new(),
             failures: BTreeMap::new(),
+            drained: Drained::default(),
             ask_back_at: None,
             last_control: 0,
             retell: false,
@@ -293,6 +307,7 @@ impl Coordinator {
             Input::Interrupt(scan) => self.interrupt(now, scan),
             Input::Change { ask, scan, change } => self.change(ask, scan, &change),
             Input::Remove { ask, scan } => self.remove(now, ask, scan),
+            Input::Drained(names) => self.drain(now, names),
             Input::Clean => self.clean(),
             Input::Opened(session) => {
                 self.sessions.insert(session, Session { instance: None, heard_at: now, last_number: 0 });
@@ -466,6 +481,7 @@ impl Coordinator {
         }
         self.ask_back(now);
         self.finish_scans(now);
+        self.tell_drained();
         self.dismiss();
     }
 

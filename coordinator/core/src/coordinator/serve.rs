@@ -3,6 +3,7 @@
 //! Scans take turns by start-time fair queueing (Goyal, Vin and Cheng, 1996): the next piece is cut from the scan whose targets granted
 //! so far, by its weight, are the fewest; one that had nothing to give for a while does not catch up.
 
+use super::instances::Instance;
 use super::reach::{Everybody, Reach};
 use super::scan::{Scan, Work};
 use super::{Coordinator, Lease, Output, Pending};
@@ -38,7 +39,7 @@ impl Coordinator {
         let mut claimants: Vec<_> = self
             .instances
             .iter()
-            .filter(|(_, known)| known.session.is_some() && known.wants > 0)
+            .filter(|(_, known)| known.session.is_some() && known.wants > 0 && !self.drained.has(known))
             .filter(|(_, known)| known.facts.as_ref().is_some_and(|facts| !self.rests(&facts.name)))
             .map(|(&id, _)| (self.open_leases(id), id))
             .collect();
@@ -59,7 +60,7 @@ impl Coordinator {
             return Everybody::unknown();
         }
         let mut all = Everybody::default();
-        for known in self.instances.values().filter(|known| known.session.is_some()) {
+        for known in self.instances.values().filter(|known| known.session.is_some() && !self.drained.has(known)) {
             all.add(known.vantage(), &known.allow);
         }
         for (_, from, allow) in self.departed.iter().filter(|(left_at, ..)| now < *left_at + scan.agent_wait) {
@@ -86,11 +87,11 @@ impl Coordinator {
         self.work |= ended;
         let longest = self.scans.values().map(|scan| scan.agent_wait).max().unwrap_or_default();
         self.departed.retain(|(left_at, ..)| now < *left_at + longest);
-        let (instances, leases) = (&self.instances, &self.leases);
+        let (instances, leases, drained) = (&self.instances, &self.leases, &self.drained);
         for (&id, scan) in self.scans.iter_mut().filter(|(_, scan)| scan.created) {
             scan.started_at.get_or_insert(now);
-            let useful =
-                instances.values().any(|known| known.session.is_some() && scan.is_for(known.vantage(), &known.allow));
+            let is_there = |known: &&Instance| known.session.is_some() && !drained.has(known);
+            let useful = instances.values().filter(is_there).any(|known| scan.is_for(known.vantage(), &known.allow));
             let held = leases.values().any(|lease| lease.scan == id && lease.holder.is_some());
             let alone = scan.goes_on() && !useful && !held;
             scan.alone_since = alone.then(|| scan.alone_since.unwrap_or(now));

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 mod control;
 mod deaths;
+mod drain;
 mod ends;
 mod fleet;
 mod found;

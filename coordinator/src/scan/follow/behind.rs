@@ -111,6 +111,7 @@ impl Behind for Here {
                             | Event::Changed { .. }
                             | Event::Control { .. }
                             | Event::Removed { .. }
+                            | Event::Drains { .. }
                             | Event::Rests { .. },
                         ) => {}
                         Told::Event(Event::Committed { findings, signs, progress, loss, window, vantage, .. }) => {

@@ -13,6 +13,7 @@ fn agent(name: &str, connected: bool, seen_at: i64) -> AgentView {
         connected,
         connected_at: None,
         drained: false,
+        draining: false,
         rests_until: None,
         seen_at: Some(seen_at),
         peer: None,
@@ -46,6 +47,23 @@ fn a_change_of_an_agent_is_told_once_and_to_who_follows_all() {
     assert_eq!(told(&feed, Some(begin), None), Ok(vec!["agent", "agent", "agent"]));
     assert_eq!(told(&feed, Some(begin), Some(ScanId::from_bytes([7; 16]))), Ok(vec![]), "a scan has no agents");
     assert_eq!(told(&feed, None, None), Err((0, 2)), "a first connection gets them all");
+}
+
+#[test]
+fn that_a_drained_agent_has_nothing_in_hand_any_more_is_told() {
+    let mut feed = Feed::new(1, Vec::new());
+    let drained = AgentView { drained: true, ..agent("a", true, 1) };
+    let drains = |in_hand| Event::Drains { agent: "a".to_owned(), in_hand };
+    feed.told(&drains(true));
+    feed.agents_are(vec![drained.clone(), agent("b", true, 1)]);
+    let begin = feed.last();
+    assert!(feed.is_draining(&drained));
+    feed.told(&drains(false));
+    let Since::Events(entries, _) = feed.since(Some(begin), None) else { panic!("a snapshot") };
+    assert_eq!(entries.len(), 1, "of this agent alone");
+    assert!(entries[0].data.contains("\"drained\":true,\"draining\":false"), "{}", entries[0].data);
+    feed.told(&drains(false));
+    assert_eq!(feed.last(), EventId { number: begin.number + 1, ..begin }, "it is no news");
 }
 
 #[test]
