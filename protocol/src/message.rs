@@ -69,6 +69,21 @@ pub struct Hello {
     /// The shares that it may be using of scans that it knows.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_list::<_, _, SCANS_MAX>")]
     pub shares: Vec<HeldShare>,
+    /// The grant that its session before this one ended with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedGrant>,
+}
+
+/// A grant that an agent refused, which ended its session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedGrant {
+    /// The scan.
+    pub scan: ScanId,
+    /// The lease.
+    pub epoch: Epoch,
+    /// Why: one line for a person.
+    #[serde(deserialize_with = "bounded_text")]
+    pub reason: String,
 }
 
 /// What an agent may be using of a scan's budget: the larger of its share and of what is in flight.

@@ -279,6 +279,8 @@ struct Lab {
     epochs: u64,
     /// What was reported: an agent that did not hear that it was taken sends it again.
     reported: BTreeSet<Epoch>,
+    /// Why it refused what it was offered before, as its last hello said.
+    said: Option<String>,
 }
 
 /// What an offer came to.
@@ -320,6 +322,7 @@ impl Lab {
             directory,
             epochs: 0,
             reported: BTreeSet::new(),
+            said: None,
         })
     }
 
@@ -380,8 +383,9 @@ impl Lab {
         }
     }
 
-    fn welcome(&self, control: Control) -> anyhow::Result<Session> {
-        let mut session = Session::link(&self.listener, &self.authority)?;
+    fn welcome(&mut self, control: Control) -> anyhow::Result<Session> {
+        let (mut session, hello) = Session::link(&self.listener, &self.authority)?;
+        self.said = hello.refused.map(|refused| refused.reason);
         let controls = vec![control];
         let welcome = Welcome { version: 1, ttl_ms: 60_000, renew_every_ms: 1_000, keep: Vec::new(), controls };
         session.tell(&CoordinatorMessage::Welcome(welcome))?;
@@ -463,6 +467,14 @@ fn narrow() -> anyhow::Result<()> {
     }
     let part = Grant::of(both)?.covering(&INSIDE, true)?;
     ensure!(lab.probed(part)?.iter().all(|outcome| outcome.is_probed()), "it was not probed");
+    // It says what it refused, in the hello after.
+    let mut beside = AddressSet::new();
+    beside.insert(BESIDE[0].parse()?);
+    let frame = lab.numbered(Grant::of(beside)?)?;
+    lab.all_refused(&[("an address beside".to_owned(), frame)])?;
+    lab.probed(Grant::of(inside()?)?)?;
+    let said = lab.said.clone().unwrap_or_default();
+    ensure!(said.contains(&format!("covers {}", BESIDE[0])), "it said {said:?}");
     changes(&mut lab)?;
     agent.signal(libc::SIGKILL)?;
     agent.wait(RUN_TIMEOUT)?;

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use portsweep::fleet::authority::{Authority, Requested};
 use protocol::codec;
 use protocol::enrol::{AgentId, ENROL, EnrolReply, EnrolRequest, Enrolled, LINK};
-use protocol::message::{AgentMessage, Report};
+use protocol::message::{AgentMessage, Hello, Report};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustls::{ServerConnection, StreamOwned};
 use serde::Serialize;
@@ -63,13 +63,14 @@ impl Session {
         Ok(())
     }
 
-    /// The next link of the agent, up to its hello.
-    pub(crate) fn link(listener: &TcpListener, authority: &Authority) -> anyhow::Result<Self> {
+    /// The next link of the agent, and its hello.
+    pub(crate) fn link(listener: &TcpListener, authority: &Authority) -> anyhow::Result<(Self, Hello)> {
         let mut session = Self::accept(listener, authority, LINK)?;
         let frame = session.read()?.context("the agent went")?;
-        let first: AgentMessage = codec::decode(&frame)?;
-        ensure!(matches!(first, AgentMessage::Hello(_)), "the first frame is {first:?}");
-        Ok(session)
+        match codec::decode(&frame)? {
+            AgentMessage::Hello(hello) => Ok((session, hello)),
+            first => bail!("the first frame is {first:?}"),
+        }
     }
 
     /// Says a message.

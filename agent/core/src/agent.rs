@@ -14,6 +14,7 @@
 
 mod control;
 mod fill;
+mod grants;
 
 use crate::attempt::{Batch, ProbeId, Settled, Why};
 use crate::host_table::{Again, Back, HostTable};
@@ -26,7 +27,8 @@ use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
 use protocol::message::{
-    AgentMessage, Checks, Claim, CoordinatorMessage, Grant, HeldShare, Hello, PingMethod, ProbeOptions, Run, Welcome,
+    AgentMessage, Checks, Claim, CoordinatorMessage, HeldShare, Hello, PingMethod, ProbeOptions, RefusedGrant, Run,
+    Welcome,
 };
 use protocol::plan::SHARD_TARGETS_MAX;
 use protocol::probe::{Cause, Outcome, ProbeKind, Target};
@@ -158,6 +160,8 @@ pub struct Agent {
     fill_at: Option<Time>,
     unacknowledged: Unacknowledged,
     speed: Speed,
+    /// The grant that the last session ended with, until a hello that says so was answered.
+    refused: Option<RefusedGrant>,
     draining: bool,
     finished: bool,
     outputs: VecDeque<Output>,
@@ -190,6 +194,7 @@ impl Agent {
             fill_at: None,
             unacknowledged: Unacknowledged::default(),
             speed,
+            refused: None,
             draining: false,
             finished: false,
             outputs: VecDeque::new(),
@@ -280,6 +285,7 @@ impl Agent {
                 .iter()
                 .map(|(&scan, state)| HeldShare { scan, share: state.pacer.as_ref().map(Pacer::rate) })
                 .collect(),
+            refused: self.refused.clone(),
         }));
     }
 
@@ -307,6 +313,7 @@ impl Agent {
 
     fn welcome(&mut self, now: Time, welcome: Welcome) {
         self.session = Session::Open;
+        self.refused = None;
         self.right.session_began(Duration::from_millis(u64::from(welcome.ttl_ms)));
         self.renew_every = Duration::from_millis(u64::from(welcome.renew_every_ms.max(1)));
         self.renewed_at = now;
@@ -321,35 +328,6 @@ impl Agent {
         }
         let number = self.right.sent(now);
         self.send(AgentMessage::Renew { number });
-    }
-
-    /// Takes a grant if all hold: 1. it keeps its bounds; 2. every address that it covers is allowed here; 3. the right lasts; 4. it is
-    /// new. One that breaks 1 or 2 costs the session: it is refused whole.
-    fn granted(&mut self, now: Time, grant: Grant) {
-        let mut asked = AddressSet::new();
-        let whole = grant.cohort.addresses().ranges().all(|(first, last)| asked.insert_range(first, last).is_ok());
-        let is_sound = grant.is_sound();
-        let allow = &self.identity.allow;
-        let all_covered = || {
-            let covered = (grant.lo..grant.hi).filter(|&index| grant.covers(index));
-            covered.map(|index| grant.cohort.target(index)).all(|it| it.is_some_and(|it| allow.contains(it.address)))
-        };
-        let allowed = is_sound && ((whole && asked.is_subset(allow)) || all_covered());
-        if !allowed {
-            return self.redial();
-        }
-        self.asked = self.asked.saturating_sub(u64::from(grant.covered()));
-        if self.leases.is_empty() {
-            self.speed.idle(now);
-        }
-        if self.right.lasts(now) && !self.leases.contains_key(&grant.epoch) {
-            let epoch = grant.epoch;
-            self.turns.push_back(epoch);
-            self.leases.insert(epoch, Lease::new(grant));
-            if self.draining {
-                self.give_back(epoch);
-            }
-        }
     }
 
     fn drain(&mut self) {

@@ -8,7 +8,7 @@ use super::roster::Facts;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use portsweep_agent::frames::{ReadError, Stream};
 use protocol::enrol::AgentId;
-use protocol::message::Hello;
+use protocol::message::{Hello, RefusedGrant};
 use protocol::quote::Quoted;
 use protocol::range_set::AddressSet;
 use std::io;
@@ -51,6 +51,9 @@ impl Peer {
         match heard {
             Ok(Ok(vantage)) => {
                 hello.vantage = vantage;
+                if let Some(refused) = &hello.refused {
+                    self.refused_grant(refused);
+                }
                 Ok(())
             }
             Ok(Err(refusal)) => Err(refusal.reason),
@@ -59,6 +62,14 @@ impl Peer {
                 Err("the coordinator cannot look the agent up now: it is to try again".to_owned())
             }
         }
+    }
+
+    /// The agent refused a grant of its session before this one: somebody should look which of the two is wrong.
+    fn refused_grant(&self, RefusedGrant { scan, epoch, reason }: &RefusedGrant) {
+        // It comes from another machine, and is shown on terminals.
+        let reason = format!("it refused lease {epoch} of scan {scan}: {}", reason.escape_debug());
+        tracing::warn!(agent = %self.agent, reason, "an agent refused what it was granted");
+        self.fleet.refused_agent(self.agent, self.address, Refusal::new(Kind::Grant, reason));
     }
 
     /// The session was refused by the coordinator.

@@ -29,6 +29,8 @@ pub enum Kind {
     Protocol,
     /// Its protocol versions and ours do not meet.
     Versions,
+    /// An agent refused what it was granted: outside its allow-list, or out of bounds.
+    Grant,
     /// Hello says another name than the certificate's agent has.
     Identity,
     /// The token is not one of ours.
@@ -60,6 +62,7 @@ impl Kind {
             Self::Frame => "frame",
             Self::Protocol => "protocol",
             Self::Versions => "versions",
+            Self::Grant => "grant",
             Self::Identity => "identity",
             Self::Token => "token",
             Self::TokenUsed => "token-used",

@@ -32,6 +32,7 @@ fn from_agents() -> Vec<(&'static str, AgentMessage)> {
         allow: addresses(),
         holds: vec![Epoch::new(7), Epoch::new(300)],
         shares: vec![],
+        refused: None,
     };
     let report = Report {
         epoch: Epoch::new(7),
@@ -107,6 +108,28 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
 fn golden_frames_of_version_1() {
     let ours: String = frames().into_iter().map(|(name, bytes)| format!("{name} {}\n", hex(&bytes))).collect();
     assert_eq!(ours, GOLDEN, "the frames are now:\n{ours}");
+}
+
+/// What was added since takes no place where it is not said, and whoever does not know it passes over it.
+#[test]
+fn a_hello_that_says_more_is_one_to_a_peer_that_knows_less() {
+    #[derive(serde::Deserialize)]
+    struct Before {
+        agent: AgentName,
+        holds: Vec<Epoch>,
+    }
+    #[derive(serde::Deserialize)]
+    enum MessageBefore {
+        Hello(Before),
+    }
+    let Some((_, AgentMessage::Hello(hello))) = from_agents().into_iter().next() else { panic!("hello is first") };
+    let refused =
+        crate::message::RefusedGrant { scan: ScanId::from_bytes([1; 16]), epoch: Epoch::new(9), reason: "why".into() };
+    let says_more = AgentMessage::Hello(Hello { refused: Some(refused), ..hello.clone() });
+    let frame = encode(&says_more).unwrap();
+    assert_eq!(decode::<AgentMessage>(&frame).unwrap(), says_more);
+    let MessageBefore::Hello(before) = decode(&frame).unwrap();
+    assert_eq!((before.agent, before.holds), (hello.agent, hello.holds));
 }
 
 #[test]

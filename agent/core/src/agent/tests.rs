@@ -4,13 +4,14 @@
 use super::*;
 use crate::attempt::Probe;
 use protocol::chunk;
-use protocol::message::{CommitReply, Control, ProbeOptions, Report};
+use protocol::message::{CommitReply, Control, Grant, ProbeOptions, Report};
 use protocol::plan::{Plan, Slots};
 use protocol::probe::Target;
 use protocol::range_set::RankedRanges;
 use protocol::rate::Rate;
 use std::net::{IpAddr, Ipv4Addr};
 
+mod refusals;
 mod shares;
 
 const SCAN: ScanId = ScanId::from_bytes([1; 16]);

@@ -151,6 +151,7 @@ fn hello(instance: u64, holds: Vec<Epoch>, versions: VersionRange) -> Hello {
         },
         holds,
         shares: vec![],
+        refused: None,
     }
 }
 

@@ -161,7 +161,12 @@ impl World {
                     break;
                 }
                 Told::Event(
-                    Event::Created { .. } | Event::Changed { .. } | Event::Control { .. } | Event::Rests { .. },
+                    Event::Created { .. }
+                    | Event::Changed { .. }
+                    | Event::Control { .. }
+                    | Event::Removed { .. }
+                    | Event::Drains { .. }
+                    | Event::Rests { .. },
                 ) => {}
                 Told::Failure(line) => panic!("{line}"),
             }

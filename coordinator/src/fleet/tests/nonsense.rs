@@ -9,8 +9,10 @@ use portsweep_agent::frames::{framed, hear};
 use portsweep_agent::identity::StateDirectory;
 use protocol::codec::{FRAME_BYTES_MAX, encode};
 use protocol::enrol::{AgentId, COORDINATOR_NAME, LINK};
-use protocol::id::{AgentName, Epoch, InstanceId};
-use protocol::message::{AgentMessage, Checks, Claim, CommitReply, CoordinatorMessage, Hello, PingMethod, Report};
+use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
+use protocol::message::{
+    AgentMessage, Checks, Claim, CommitReply, CoordinatorMessage, Hello, PingMethod, RefusedGrant, Report,
+};
 use protocol::probe::ProbeKind;
 use protocol::range_set::AddressSet;
 use protocol::version::{SPOKEN, VersionRange};
@@ -63,6 +65,7 @@ pub(super) fn hello(name: &str, instance: u64) -> Hello {
         allow: AddressSet::new(),
         holds: Vec::new(),
         shares: Vec::new(),
+        refused: None,
     }
 }
 
@@ -523,5 +526,26 @@ fn a_coordinator_whose_certificate_another_signed_is_not_spoken_to() {
         let state = world.join("a").await;
         let credentials = state.credentials().unwrap();
         assert!(tls(&other, known(&credentials, LINK).unwrap()).await.is_err());
+    });
+}
+
+#[test]
+fn a_grant_that_an_agent_refused_is_audited_and_shown_with_the_agent() {
+    story(|| async {
+        let world = World::new().await;
+        let state = world.join("a").await;
+        for epoch in [7, 8] {
+            let reason = "a grant covers 198.51.100.7\u{1b}[2J, which it may not".to_owned();
+            let refused = RefusedGrant { scan: ScanId::from_bytes([1; 16]), epoch: Epoch::new(epoch), reason };
+            let hello = AgentMessage::Hello(Hello { refused: Some(refused), ..hello("a", 1) });
+            let heard = say(link(&world, &state).await, &[hello, AgentMessage::Leaving]).await;
+            assert!(matches!(&heard[..], [CoordinatorMessage::Welcome(_)]), "{heard:?}");
+        }
+        let rows = world.fleet.audit_rows(None, 100).await.unwrap();
+        let rows: Vec<_> = rows.iter().filter(|row| row.what == "grant").collect();
+        assert!(rows.iter().map(|row| row.count).sum::<i64>() == 2 && rows.len() <= 2, "{rows:?}");
+        let error = world.fleet.agent("a").await.unwrap().error.unwrap();
+        assert!(error.starts_with("it refused lease 8 of scan 01010101-"), "{error}");
+        assert!(error.contains("covers 198.51.100.7\\u{1b}[2J"), "{error}");
     });
 }
