@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         lab::trial("serve_gives_the_output_and_result_of_a_scan_from_here", hosts, same_as_local),
         lab::trial("serve_killed_in_mid_scan_goes_on_by_itself_and_so_does_who_follows", hosts, killed),
         lab::trial("serve_changes_a_scan_while_it_runs", hosts, changed),
+        lab::trial("serve_takes_a_list_of_ten_megabytes", hosts, listed),
         lab::trial("serve_has_agents_of_other_machines_scan_what_they_allow", hosts, joined),
         lab::trial("serve_ends_what_no_agent_may_probe_as_no_agent", hosts, no_agent),
         lab::trial("serve_refuses_what_makes_no_sense_and_who_may_not_ask", curl, refusals),
@@ -268,6 +269,27 @@ fn changed() -> anyhow::Result<()> {
     let listed = of_scans(&[])?.expect_code(0)?;
     ensure!(!listed.stdout.contains(&id) && listed.stdout.contains(&runs), "{}", listed.transcript());
     of_scans(&["cancel", &runs])?.expect_code(0)?;
+    end(serving)?;
+    Ok(())
+}
+
+/// Far more than a request's body may have: the list is uploaded as it is read.
+fn listed() -> anyhow::Result<()> {
+    let world = World::new()?;
+    let serving = serve(&world, &["--allow", ALLOW])?;
+    let line = |host: u32| format!("{}  # a host of ours\n", std::net::Ipv4Addr::from(0x0a00_0000 + 2 * host));
+    let list: String = (0..400_000).map(line).chain(["192.0.2.11\n".to_owned()]).collect();
+    ensure!(list.len() > 10 << 20, "{}", list.len());
+    std::fs::write(world.directory.path().join("list"), list)?;
+    let id = detached(&world, &["-f", "tcp", "-p", "22", "--agent-wait", "600", "-iL", "list"])?;
+    let of_scans = |words: &[&str]| world.portsweep(&[&["scans", "--coordinator"], words].concat());
+    of_scans(&["cancel", &id])?.expect_code(0)?;
+    of_scans(&["wait", &id])?.expect_code(3)?;
+    let result: Value = serde_json::from_str(&of_scans(&["export", &id])?.expect_code(0)?.stdout)?;
+    ensure!(result["summary"]["targets"] == 400_001, "{}", result["summary"]);
+    std::fs::write(world.directory.path().join("list"), "192.0.2.11\n192.0.2.0/99\n")?;
+    let run = world.portsweep(&["scan", "--coordinator", "-iL", "list"])?.expect_code(2)?;
+    ensure!(run.stderr.contains("line 2: "), "{}", run.transcript());
     end(serving)?;
     Ok(())
 }

@@ -123,14 +123,19 @@ pub fn no_scan(name: &str) -> Problem {
     Problem::missing(format!("there is no scan {}: GET /api/v1/scans lists them", Quoted::new(name)))
 }
 
+/// What a body is said to be, without its parameters; empty if nothing is said.
+#[must_use]
+pub fn content_type(request: &HttpRequest) -> &str {
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
 /// A body that is JSON.
 ///
 /// # Errors
 /// 415 for another kind, 413 for one that is too long, 400 that says what is wrong with it.
 pub fn json<T: DeserializeOwned>(request: &HttpRequest, body: Result<Bytes, actix_web::Error>) -> Result<T, Problem> {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
+    if !content_type(request).eq_ignore_ascii_case("application/json") {
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it with Content-Type: application/json"));
     }
     let body = body.map_err(|error| match error.as_response_error().status_code() {

@@ -173,3 +173,43 @@ fn bad_input_92_paths_heads_and_pipelines_that_are_made_to_break() {
         assert_eq!(world.stored().await.0, 200);
     });
 }
+
+#[test]
+fn bad_input_77_an_uploaded_list_that_is_none_is_refused_and_where_is_said() {
+    story(|world| async move {
+        let post = |headers: &[&str], body: &[u8]| {
+            let common = ["Host: test", "Content-Type: text/plain"];
+            let head = world.request("POST /api/v1/target-lists", &[&common[..], headers].concat(), "");
+            [head, body.to_vec()].concat()
+        };
+        let whole = |body: &[u8]| post(&[&format!("Content-Length: {}", body.len())], body);
+        let before = world.stored().await;
+        let long_line = vec![b'1'; 1 << 20];
+        for (body, says) in [
+            (&b"192.0.2.1\0"[..], "NUL"),
+            (b"\xff\xfe1\0", "UTF-16"),
+            (b"192.0.2.1\n\xc3\x28", "line 2: a word is not UTF-8"),
+            (&long_line, "bytes without a space"),
+            (b"192.0.2.1\r\n\r\n10.0.0.0/33", "line 3: "),
+            (b"10.0.0.5-1", "line 1: "),
+            (b"# nobody\n", "no target"),
+            (b"", "no target"),
+        ] {
+            let said = world.raw(&whole(body)).await;
+            assert!(status(&said) == 400 && said.contains(says), "{says}: {said}");
+        }
+        // Longer than may be, as it says itself, and as it turns out. Who is cut off may hear of a reset only.
+        let long = (64 << 20) + 1;
+        assert_eq!(world.refused(&post(&[&format!("Content-Length: {long}")], b"")).await, 413);
+        let mut chunk = b"100000\r\n#".to_vec();
+        chunk.resize(chunk.len() + (1 << 20) - 2, b'x');
+        chunk.extend(b"\n\r\n");
+        let chunked = [chunk.repeat(65), b"0\r\n\r\n".to_vec()].concat();
+        assert!([0, 413].contains(&world.refused(&post(&["Transfer-Encoding: chunked"], &chunked)).await));
+        let cut = world.refused(&post(&["Content-Length: 100"], b"192.0.2.1\n")).await;
+        assert!([0, 400].contains(&cut), "it does not come whole: {cut}");
+        assert_eq!(world.stored().await, before);
+        let said = world.raw(&whole(b"\xef\xbb\xbf127.0.0.1\r\n127.0.0.4-9 # some\r\n")).await;
+        assert_eq!(status(&said), 201, "{said}");
+    });
+}

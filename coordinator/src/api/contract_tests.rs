@@ -2,7 +2,8 @@
 //! must be one that the document allows. No agent runs here, so nothing is probed.
 
 use super::agents::OwnAgent;
-use super::description::{For, OPERATIONS, Operation, Value as Kind};
+use super::description::{For, OPERATIONS, Operation, TEXT, Value as Kind};
+use super::lists::UPLOADS_MAX;
 use super::{Serving, openapi, start};
 use crate::actors::coordinator::{Coordinator, TOLD};
 use crate::fleet::Fleet;
@@ -10,6 +11,7 @@ use crate::scan::wall;
 use crate::serve::access::{Access, LOCAL_TOKEN, MakeToken, Role};
 use crate::serve::drain;
 use crate::serve::feed::Feed;
+use crate::serve::lists::Lists;
 use crate::store::thread;
 use crate::web::found::Finder;
 use actix::prelude::*;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How many requests are made of each operation.
 const REQUESTS: u32 = 60;
@@ -86,6 +88,7 @@ pub(super) struct World {
     directory: TempDir,
     access: Addr<Access>,
     pub(super) at: SocketAddr,
+    pub(super) uploads: Arc<Semaphore>,
     document: Value,
     validators: BTreeMap<String, Validator>,
 }
@@ -119,6 +122,7 @@ impl World {
         let (feed, _) = watch::channel(Feed::new(1, Vec::new()));
         let feed = Arc::new(feed);
         tokio::task::spawn_local(drain(events, Arc::clone(&feed), access.clone()));
+        let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
         let serving = Serving {
             coordinator,
             finder: Finder::new(store.clone()).start(),
@@ -133,6 +137,8 @@ impl World {
             own: OwnAgent::default(),
             fleet,
             advertise: Arc::new(["127.0.0.1:7421".parse().unwrap()]),
+            lists: Lists::default().start(),
+            uploads: Arc::clone(&uploads),
             asks: Arc::default(),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -146,7 +152,7 @@ impl World {
             (name.clone(), jsonschema::validator_for(&schema).unwrap())
         });
         let validators = validators.collect();
-        Self { directory, access, at, document, validators }
+        Self { directory, access, at, uploads, document, validators }
     }
 
     pub(super) fn local_token(&self) -> String {
@@ -313,7 +319,15 @@ fn request(world: &World, operation: &Operation, ids: &[String], random: &mut Ra
         path = format!("{path}?{}", pairs.join("&"));
     }
     let mut ask = Ask { method: operation.method.into(), path, token: Some(world.local_token()), ..Ask::default() };
-    if let Some(name) = operation.body {
+    if operation.body == Some(TEXT) {
+        ask.content_type =
+            *random.of(&[Some("text/plain"), Some("text/plain; charset=utf-8"), Some("application/json")]);
+        let hostile: &&str = random.of(HOSTILE);
+        ask.body = random
+            .of(&["127.0.0.0/30\n", "127.0.0.1 127.0.0.9-11 # some", "\u{feff}127.0.0.1", hostile])
+            .to_string()
+            .into();
+    } else if let Some(name) = operation.body {
         let kinds = [Some("application/json"), Some("application/json; charset=utf-8"), Some("text/plain"), None];
         ask.content_type = if random.one_in(8) { *random.of(&kinds) } else { kinds[0] };
         ask.body = match random.below(12) {

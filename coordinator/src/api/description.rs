@@ -60,7 +60,7 @@ pub struct Operation {
     pub who: For,
     /// The parameters of its query.
     pub parameters: &'static [Parameter],
-    /// The schema of its body, if it has one.
+    /// The schema of its body, if it has one; or [`TEXT`].
     pub body: Option<&'static str>,
     /// Its good answers.
     pub answers: &'static [Answer],
@@ -69,6 +69,8 @@ pub struct Operation {
 }
 
 const JSON: &str = "application/json";
+/// A body that is text, in place of a schema's name.
+pub const TEXT: &str = "text/plain";
 
 /// An answer of 200 with JSON.
 macro_rules! ok {
@@ -347,6 +349,21 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[],
         body: None,
         answers: &[Answer { status: 204, says: "It is gone.", content: &[] }],
+        refusals: &[409],
+    },
+    Operation {
+        id: "uploadTargetList",
+        method: "POST",
+        path: "/api/v1/target-lists",
+        says: "Uploads targets as `-iL` reads them from a file, for a scan that names the list in `target_lists`.",
+        who: For::Operators,
+        parameters: &[],
+        body: Some(TEXT),
+        answers: &[Answer {
+            status: 201,
+            says: "It waits for that scan, for some minutes.",
+            content: &[(JSON, Some("TargetList"))],
+        }],
         refusals: &[409],
     },
     Operation {

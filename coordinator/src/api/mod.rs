@@ -10,6 +10,7 @@ pub mod description;
 mod events;
 pub mod guard;
 pub mod health;
+pub mod lists;
 mod metrics;
 pub mod openapi;
 pub mod problem;
@@ -30,6 +31,7 @@ use crate::cli::ServeRequest;
 use crate::fleet::Fleet;
 use crate::serve::access::Access;
 use crate::serve::feed::Feed;
+use crate::serve::lists::Lists;
 use crate::store::thread::StoreHandle;
 use crate::web as pages;
 use crate::web::found::Finder;
@@ -51,7 +53,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How many connections are open at once: people, their pages, and scripts.
 const CONNECTIONS_MAX: usize = 512;
@@ -89,6 +91,10 @@ pub struct Serving {
     pub own: OwnAgent,
     /// Where they dial, as join tokens say.
     pub advertise: Arc<[DialAddress]>,
+    /// Target lists that were uploaded, for scans that are to come.
+    pub lists: Addr<Lists>,
+    /// Places for those who upload one.
+    pub uploads: Arc<Semaphore>,
     /// How many changes were asked for.
     pub asks: Arc<AtomicU64>,
 }
@@ -175,6 +181,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(way("/openapi.json").get(health::description))
         .service(way("/scans").get(scans::list).post(scans::submit))
         .service(scan)
+        .service(way("/target-lists").post(lists::upload))
         .service(way("/events").get(events::events))
         .service(way("/agents").get(agents::list))
         .service(way("/agents/{name}").get(agents::show).patch(agents::label))

@@ -1,8 +1,8 @@
 //! The API's description as an OpenAPI 3.1 document: operations from the table in [`description`](super::description), schemas from the types
 //! that are written and read. `coordinator/schema/openapi.json` is this document; a test fails where it is not.
 
-use super::description::{For, OPERATIONS, Operation, Value as Kind};
-use super::{agents, ask, change, health, problem, receipt, scans, shape, targets, tokens};
+use super::description::{For, OPERATIONS, Operation, TEXT, Value as Kind};
+use super::{agents, ask, change, health, lists, problem, receipt, scans, shape, targets, tokens};
 use crate::cli::ScanSpec;
 use crate::fleet::AgentView;
 use crate::fleet::roster::Standing;
@@ -29,6 +29,7 @@ use utoipa::OpenApi;
     change::Exclusion,
     change::Setting,
     health::Health,
+    lists::TargetList,
     problem::Problem,
     receipt::Receipt,
     receipt::ReceiptAgent,
@@ -128,8 +129,11 @@ fn described(operation: &Operation) -> Value {
         described["description"] = "For tokens of operators.".into();
     }
     if let Some(body) = operation.body {
-        described["requestBody"] =
-            json!({ "required": true, "content": { "application/json": { "schema": reference(body) } } });
+        let (kind, schema) = match body {
+            TEXT => (TEXT, json!({ "type": "string" })),
+            body => ("application/json", reference(body)),
+        };
+        described["requestBody"] = json!({ "required": true, "content": { kind: { "schema": schema } } });
     }
     described
 }
@@ -170,6 +174,7 @@ fn answers(operation: &Operation) -> Value {
     }
     for status in refusals(operation) {
         let says = match status {
+            413 if operation.body == Some(TEXT) => format!("A list has at most {} bytes.", lists::LIST_BYTES_MAX),
             413 => format!("A body has at most {} bytes.", ask::BODY_BYTES_MAX),
             _ => StatusCode::from_u16(status)
                 .ok()

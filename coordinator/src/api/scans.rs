@@ -9,11 +9,15 @@ use crate::actors::coordinator::Submit;
 use crate::cli::{CliError, ScanRequest, ScanSpec, SystemNames, spec};
 use crate::fleet::roster::Standing;
 use crate::scan::{prepare, wall};
+use crate::serve::lists::{Find, LISTS_MAX, Uploaded, Used};
 use crate::state::StoredRequest;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use protocol::id::{AgentName, ScanId};
+use protocol::quote::Quoted;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -41,11 +45,19 @@ pub struct Command {
 }
 
 impl Wanted {
+    /// The target lists that it names.
+    fn lists(&self) -> Vec<String> {
+        match self {
+            Self::Command(_) => Vec::new(),
+            Self::Spec(spec) => spec.target_lists.clone(),
+        }
+    }
+
     /// The scan that is meant. Looks names up: it blocks.
-    fn request(&self, serving: &Serving) -> Result<ScanRequest, CliError> {
+    fn request(&self, serving: &Serving, lists: Vec<Arc<File>>) -> Result<ScanRequest, CliError> {
         match self {
             Self::Command(Command { command }) => spec::of_command(command, &serving.exclude, &SystemNames),
-            Self::Spec(spec) => spec.request(&serving.exclude, &SystemNames),
+            Self::Spec(spec) => spec.request(&serving.exclude, &SystemNames, &mut Uploaded::new(lists)),
         }
     }
 }
@@ -88,11 +100,12 @@ pub async fn submit(
 /// What cannot be meant, in one line.
 pub async fn checked(serving: &web::Data<Serving>, wanted: Wanted) -> Result<ScanRequest, Problem> {
     let agents = serving.fleet.agents().await.map_err(super::agents::refused)?;
+    let lists = found(serving, wanted.lists()).await?;
     let serving = serving.clone();
     let checked = web::block(move || {
         let may_connect = agents.into_iter().filter(|agent| agent.standing == Standing::Good);
         let vantages = may_connect.filter_map(|agent| AgentName::try_from(agent.vantage).ok()).collect();
-        let request = wanted.request(&serving).and_then(|request| request.from_vantages(&vantages));
+        let request = wanted.request(&serving, lists).and_then(|request| request.from_vantages(&vantages));
         request.map_err(|error| Problem::bad(error.to_string()))
     });
     checked.await.map_err(|error| Problem::failed(&error))?
@@ -107,6 +120,7 @@ pub async fn take(serving: &web::Data<Serving>, wanted: Wanted) -> Result<Submit
     if running >= RUNNING_MAX {
         return Err(Problem::conflict(format!("{RUNNING_MAX} scans are running: wait for one to end, or cancel one")));
     }
+    let named = wanted.lists();
     let request = checked(serving, wanted).await?;
     let planned = web::block(move || {
         let stored = StoredRequest::new(&request, wall(), None);
@@ -127,7 +141,21 @@ pub async fn take(serving: &web::Data<Serving>, wanted: Wanted) -> Result<Submit
         Ok(Err(_)) | Err(_) => None,
     };
     let scan = scan.ok_or_else(|| Problem::unavailable("the scan cannot be stored"))?;
+    // Should this fail, they wait until their time is over.
+    let _wait_no_longer = serving.lists.send(Used(named)).await;
     Ok(Submitted { scan, notices, event })
+}
+
+/// The target lists that a scan names.
+async fn found(serving: &Serving, named: Vec<String>) -> Result<Vec<Arc<File>>, Problem> {
+    if named.len() > LISTS_MAX {
+        return Err(Problem::bad(format!("target_lists: name at most {LISTS_MAX}")));
+    }
+    let found = serving.lists.send(Find(named)).await;
+    found.map_err(|_| Problem::unavailable("the coordinator is about to end"))?.map_err(|id| {
+        let id = Quoted::new(&id);
+        Problem::bad(format!("target_lists: there is no list {id}: it was not uploaded here, or its time is over"))
+    })
 }
 
 /// `GET /scans`

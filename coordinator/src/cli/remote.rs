@@ -95,8 +95,10 @@ pub(super) fn url(written: &str) -> Option<String> {
 /// A scan for a coordinator, with what is done here with its result.
 #[derive(Clone, Debug)]
 pub struct RemoteRequest {
-    /// What is to be scanned.
+    /// What is to be scanned,
     pub spec: ScanSpec,
+    /// beside what files listed, which is uploaded.
+    pub listed: Vec<TargetItem>,
     /// What goes to standard output and into the result file here.
     pub output: Output,
     /// Whether only the scan's id is wanted.
@@ -124,7 +126,7 @@ impl RemoteRequest {
         let output = Output::new(args, tcp, presets.one("format", output::format)?)?;
         let ports = if tcp { Some(request::ports(args, presets)?.to_string()) } else { None };
         let mut reader = Reader::new(stdin, &Nobody);
-        let targets = targets(args, &mut reader)?;
+        let (targets, listed) = targets(args, &mut reader)?;
         let exclude = exclusions(args, presets, &mut reader)?;
         let template = args.template.unwrap_or_default();
         let (preset_rate, preset_timeout) = (presets.one("rate", pace::rate)?, presets.one("timeout", args::timeout)?);
@@ -134,6 +136,7 @@ impl RemoteRequest {
         let kinds = [("ping", ping), ("tcp", tcp)];
         let spec = ScanSpec {
             targets,
+            target_lists: Vec::new(),
             exclude,
             ports,
             exclude_ports: None,
@@ -155,21 +158,21 @@ impl RemoteRequest {
         };
         let state = Keeping::new((args.state.as_deref(), None), presets, environment)?.state;
         let at = At::new(args.coordinator.as_ref().and_then(Option::as_deref), state, environment)?;
-        Ok(Self { spec, output, detach: args.detach, at })
+        Ok(Self { spec, listed, output, detach: args.detach, at })
     }
 }
 
 /// The targets as they were typed, each known to make sense, and what the files list.
-fn targets(args: &Args, reader: &mut Reader<'_>) -> Result<Vec<String>, CliError> {
-    let mut targets = Vec::new();
+fn targets(args: &Args, reader: &mut Reader<'_>) -> Result<(Vec<String>, Vec<TargetItem>), CliError> {
+    let (mut listed, mut targets) = (Vec::new(), Vec::new());
     for word in args.ip.iter().chain(&args.targets) {
         parse_targets(word).map_err(CliError::Target)?;
         targets.push(word.clone());
     }
     for path in &args.lists {
-        targets.extend(reader.list("-iL", path)?.iter().flat_map(texts));
+        listed.extend(reader.list("-iL", path)?);
     }
-    if targets.is_empty() { Err(CliError::NoTarget) } else { Ok(targets) }
+    if targets.is_empty() && listed.is_empty() { Err(CliError::NoTarget) } else { Ok((targets, listed)) }
 }
 
 /// What is excluded here, standing exclusions of this machine included.

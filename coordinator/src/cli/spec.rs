@@ -11,15 +11,18 @@ use protocol::quote::Quoted;
 use protocol::range_set::AddressSet;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use utoipa::ToSchema;
 
 /// What a scan is to be. Every member but `targets` may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScanSpec {
-    /// Target specs, as on the command line: addresses, ranges, names.
+    /// Target specs, as on the command line: addresses, ranges, names. May be empty where `target_lists` is not.
     pub targets: Vec<String>,
+    /// Target lists that were uploaded, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_lists: Vec<String>,
     /// What is never probed, likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
@@ -78,16 +81,23 @@ pub struct ScanSpec {
 }
 
 impl ScanSpec {
-    /// The scan that it asks for. `standing` is excluded beside what it excludes. Looks names up, and may block on that.
+    /// The scan that it asks for. `standing` is excluded beside what it excludes. `lists` are its target lists, if it names any. Looks names
+    /// up, and may block on that.
     ///
     /// # Errors
     /// What cannot be meant, in the words of the command line; a size that needs a yes.
-    pub fn request(&self, standing: &AddressSet, names: &dyn LookUp) -> Result<ScanRequest, CliError> {
+    pub fn request(
+        &self,
+        standing: &AddressSet,
+        names: &dyn LookUp,
+        lists: &mut dyn Read,
+    ) -> Result<ScanRequest, CliError> {
         let command = match &self.command {
             Some(command) => command.clone(),
             None => words::command_line(&self.words()),
         };
-        planned(self.words(), command, standing, names)
+        let lists = (!self.target_lists.is_empty()).then_some(lists);
+        planned(self.words(), command, standing, names, lists)
     }
 
     /// The words of the command line that it stands for, as clap knows them.
@@ -138,7 +148,7 @@ pub fn of_command(line: &str, standing: &AddressSet, names: &dyn LookUp) -> Resu
         return Err(CliError::Syntax(format!("{command} is no scan: write what follows portsweep scan")));
     }
     let command = words::command_line(&typed);
-    planned(words::split(typed)?, command, standing, names)
+    planned(words::split(typed)?, command, standing, names, None)
 }
 
 /// The addresses of specs that are excluded. Looks names up, and may block on that.
@@ -154,6 +164,7 @@ fn planned(
     command: String,
     standing: &AddressSet,
     names: &dyn LookUp,
+    lists: Option<&mut dyn Read>,
 ) -> Result<ScanRequest, CliError> {
     let mut args = match args::parse(words)? {
         args::Parsed::Args(args) => args,
@@ -167,8 +178,15 @@ fn planned(
     let ranges = standing.ranges();
     args.exclude
         .extend(ranges.map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") }));
-    let request =
-        ScanRequest::new(*args, command, (&Config::default(), &Environment::default()), &mut io::empty(), names)?;
+    let mut nothing = io::empty();
+    let lists: &mut dyn Read = match lists {
+        Some(lists) => {
+            args.lists.push("-".into());
+            lists
+        }
+        None => &mut nothing,
+    };
+    let request = ScanRequest::new(*args, command, (&Config::default(), &Environment::default()), lists, names)?;
     match request.size() {
         size if size.needs_yes() && !request.yes() => Err(CliError::Unconfirmed { size }),
         _ => Ok(request),

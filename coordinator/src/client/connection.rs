@@ -3,8 +3,10 @@
 use crate::api::problem::Problem;
 use crate::cli::{At, ExitCode};
 use crate::serve::access::{LOCAL_TOKEN, read_local_token};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
 use hyper::{Method, Request, Response, StatusCode};
@@ -12,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use portsweep_agent::dial::{self, TlsError};
 use protocol::token::Pin;
 use serde::de::DeserializeOwned;
+use std::convert::Infallible;
 use std::io::{self, Seek, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -152,6 +155,19 @@ impl Client {
         headers: &[(HeaderName, String)],
         body: Option<Vec<u8>>,
     ) -> Result<Response<Incoming>, ClientError> {
+        let kind = body.is_some().then_some("application/json");
+        let body = Full::new(Bytes::from(body.unwrap_or_default())).boxed_unsync();
+        self.send(method, path, headers, kind, body).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, String)],
+        kind: Option<&str>,
+        body: UnsyncBoxBody<Bytes, Infallible>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.authority)).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
@@ -167,14 +183,13 @@ impl Client {
         if let Some(token) = self.token() {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(kind) = kind {
+            request = request.header(CONTENT_TYPE, kind);
         }
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request =
-            request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|error| self.broken(error))?;
+        let request = request.body(body).map_err(|error| self.broken(error))?;
         let answer = timeout(ANSWER_TIMEOUT, sender.send_request(request)).await;
         let answer = answer.map_err(|error| self.broken(error))?.map_err(|error| self.broken(error))?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refused(answer).await) }
@@ -233,6 +248,21 @@ impl Client {
         body: Option<Vec<u8>>,
     ) -> Result<T, ClientError> {
         let answer = self.ask(method, path, &[], body).await?;
+        serde_json::from_slice(&self.document(answer).await?).map_err(|error| self.broken(error))
+    }
+
+    /// Sends text piece by piece, and reads what is answered.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        pieces: impl Iterator<Item = Bytes> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let frames = stream::iter(pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece))));
+        let body = StreamBody::new(frames).boxed_unsync();
+        let answer = self.send(Method::POST, path, &[], Some("text/plain"), body).await?;
         serde_json::from_slice(&self.document(answer).await?).map_err(|error| self.broken(error))
     }
 

@@ -9,8 +9,9 @@ mod stream;
 pub use commands::carry_out;
 pub use connection::{Client, ClientError};
 
+use crate::api::lists::TargetList;
 use crate::api::shape::Submitted;
-use crate::cli::{At, ExitCode, Login, LoginRequest, RemoteRequest, Write};
+use crate::cli::{At, ExitCode, Lines, Login, LoginRequest, RemoteRequest, Write};
 use crate::report::file::ResultFile;
 use crate::scan::Screen;
 use actix::System;
@@ -91,11 +92,14 @@ async fn submit(request: &RemoteRequest, screen: Screen) -> Result<ExitCode, Fai
         Some(Write::Stdout) | None => None,
     };
     let client = Client::new(&request.at);
-    let body = serde_json::to_vec(&request.spec).map_err(failed)?;
-    let submitted: Submitted = client
-        .json(Method::POST, "/api/v1/scans", Some(body))
-        .await
-        .map_err(|error| (error.exit(), anyhow::Error::from(error)))?;
+    let refused = |error: ClientError| (error.exit(), anyhow::Error::from(error));
+    let mut spec = request.spec.clone();
+    if !request.listed.is_empty() {
+        let list = client.upload::<TargetList>("/api/v1/target-lists", Lines::new(request.listed.clone()));
+        spec.target_lists.push(list.await.map_err(refused)?.id);
+    }
+    let body = serde_json::to_vec(&spec).map_err(failed)?;
+    let submitted: Submitted = client.json(Method::POST, "/api/v1/scans", Some(body)).await.map_err(refused)?;
     for notice in &submitted.notices {
         anstream::eprintln!("portsweep: {notice}");
     }

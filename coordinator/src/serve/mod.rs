@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod feed;
+pub mod lists;
 pub mod page;
 
 use crate::actors::coordinator::{self, Coordinator, Told};
@@ -45,7 +46,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How long the agent of this process may take to report what it has when the process is told to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -175,6 +176,8 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
         access: access.clone(),
         exclude: Arc::new(request.exclude.clone()),
         hosts: Arc::new(api::hosts(request)),
+        lists: lists::Lists::default().start(),
+        uploads: Arc::new(Semaphore::new(api::lists::UPLOADS_MAX)),
         asks: Arc::default(),
     };
     let server = api::start(listener, tls, serving)?;
