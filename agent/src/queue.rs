@@ -148,6 +148,12 @@ impl<T> Writer<T> {
         }
     }
 
+    /// How many items are in it now, and how many bytes they weigh.
+    pub fn depth(&self) -> (usize, usize) {
+        let items = self.items.max_capacity() - self.items.capacity();
+        (items, (self.bounds.bytes.max(1) as usize).saturating_sub(self.room.available_permits()))
+    }
+
     /// How much the queue holds.
     pub const fn bounds(&self) -> Bounds {
         self.bounds
@@ -237,6 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn full_and_try_is_told_and_the_item_comes_back() {
         let (writer, mut reader) = full();
+        assert_eq!(writer.depth(), (3, 3));
         let refused = writer.try_push(4, 1).unwrap_err();
         assert_eq!(refused.to_string(), "the queue of numbers (at most 3, 100 bytes) is full");
         assert_eq!((refused.is_full(), refused.into_item()), (true, 4));

@@ -1,7 +1,7 @@
 //! `Coordinator`: the shell of the machine (`coordinator_core::coordinator`). It carries inputs in and outputs out, and arms one timer.
 //!
 //! - Owner: whoever runs scans; it learns of a store that failed by [`Told::Failure`].
-//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Remove`], [`Clean`], [`Drained`], [`Connect`] from the owner, [`ConnectPeer`] from the listener; [`FromSession`] from sessions;
+//! - In: [`Submit`], [`Interrupt`], [`Alter`], [`Remove`], [`Clean`], [`Drained`], [`AskFigures`], [`Connect`] from the owner, [`ConnectPeer`] from the listener; [`FromSession`] from sessions;
 //!   answers of the store.
 //! - Out: [`Tell`] and [`Close`] to sessions, one `send` under way for each; requests to the store, those beyond its queue waiting
 //!   here (they are as many as leases and reports under way at most); [`Told`] to the owner's queue, awaited. While more than
@@ -13,7 +13,7 @@ use crate::fleet::Peer;
 use crate::store::thread::{Answer, AskError, StoreHandle};
 use actix::prelude::*;
 use coordinator_core::control::{Change, ControlState};
-use coordinator_core::coordinator::{Coordinator as Machine, Event, Input, Output, RequestId, SessionId};
+use coordinator_core::coordinator::{Coordinator as Machine, Counters, Event, Input, Output, RequestId, SessionId};
 use coordinator_core::store::{ScanRecord, StoreRequest};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::frames::Transport;
@@ -70,6 +70,24 @@ pub struct Remove {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Drained(pub BTreeSet<String>);
+
+/// What it has counted, and what waits.
+#[derive(Message)]
+#[rtype(result = "Figures")]
+pub struct AskFigures;
+
+/// What was counted since the start, and what waits now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// What the machine counts.
+    pub counters: Counters,
+    /// Requests for which the store's queue had no room.
+    pub requests: usize,
+    /// Events that the owner has not taken.
+    pub events: usize,
+    /// Messages for agents that their sessions have not taken.
+    pub messages: usize,
+}
 
 /// What removed scans left is to be deleted.
 #[derive(Message)]
@@ -378,6 +396,19 @@ impl Handler<Remove> for Coordinator {
 
     fn handle(&mut self, Remove { ask, scan }: Remove, ctx: &mut Self::Context) {
         self.input(Input::Remove { ask, scan }, ctx);
+    }
+}
+
+impl Handler<AskFigures> for Coordinator {
+    type Result = MessageResult<AskFigures>;
+
+    fn handle(&mut self, AskFigures: AskFigures, _: &mut Self::Context) -> Self::Result {
+        MessageResult(Figures {
+            counters: self.machine.counters(),
+            requests: self.beyond_queue.len(),
+            events: self.untold.len() + self.owner.depth().0,
+            messages: self.sessions.values().map(|connected| connected.waiting.len()).sum(),
+        })
     }
 }
 

@@ -209,7 +209,7 @@ impl World {
         }
     }
 
-    async fn submit(&self) -> String {
+    pub(super) async fn submit(&self) -> String {
         let body = json!({ "targets": ["127.0.0.1-127.0.0.9"], "ports": "1-40", "rate": 1 }).to_string().into_bytes();
         let ask = Ask {
             method: "POST".into(),

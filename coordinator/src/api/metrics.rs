@@ -4,10 +4,12 @@
 use super::Serving;
 use super::ask::Query;
 use super::problem::Problem;
+use crate::actors::coordinator::AskFigures;
 use crate::fleet::AgentView;
 use crate::fleet::roster::Standing;
 use crate::serve::feed::{Feed, Totals};
 use actix_web::{HttpRequest, HttpResponse, web};
+use coordinator_core::coordinator::Counters;
 use coordinator_core::store::{ScanStatus, Store, StoreError};
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -24,14 +26,28 @@ struct Leases {
     returned: u64,
 }
 
+/// What waits in the process's queues.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    requests: usize,
+    looks: usize,
+    events: usize,
+    messages: usize,
+}
+
 /// `GET /metrics`
 pub async fn metrics(request: HttpRequest, serving: web::Data<Serving>) -> Result<HttpResponse, Problem> {
     Query::of(&request, &[])?;
     let looked = serving.store.look(leases).await;
     let leases = looked.map_err(|error| Problem::failed(&error))?.map_err(|error| Problem::failed(&error))?;
     let agents = serving.fleet.agents().await.map_err(|error| Problem::failed(&error))?;
+    let figures = serving.coordinator.send(AskFigures).await;
+    let figures = figures.map_err(|_| Problem::unavailable("the coordinator is about to end"))?;
+    let (requests, looks) = serving.store.depths();
+    let waiting =
+        Waiting { requests: requests + figures.requests, looks, events: figures.events, messages: figures.messages };
     let readers = serving.feed.receiver_count();
-    let text = text(&serving.feed.borrow(), leases, &agents, readers);
+    let text = text(&serving.feed.borrow(), leases, &agents, figures.counters, waiting, readers);
     Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(text))
 }
 
@@ -74,7 +90,14 @@ impl Page {
     }
 }
 
-fn text(feed: &Feed, leases: Leases, agents: &[AgentView], readers: usize) -> String {
+fn text(
+    feed: &Feed,
+    leases: Leases,
+    agents: &[AgentView],
+    counters: Counters,
+    waiting: Waiting,
+    readers: usize,
+) -> String {
     let mut page = Page(String::new());
     page.family("portsweep_build_info", "gauge", "The version that runs.");
     page.series("portsweep_build_info", &format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1);
@@ -117,12 +140,14 @@ fn text(feed: &Feed, leases: Leases, agents: &[AgentView], readers: usize) -> St
         page.one("portsweep_estimated_loss", "gauge", "The largest measured loss of a running scan, 0 to 1.", loss);
     }
 
-    let Totals { settled, commits, findings, changes } = feed.totals;
+    let Totals { settled, probed, commits, findings, changes } = feed.totals;
+    page.one("portsweep_probes_total", "counter", "Tries at targets that were committed since the start.", probed);
     page.one("portsweep_settled_total", "counter", "Outcomes of targets that were committed since the start.", settled);
     page.one("portsweep_commits_total", "counter", "Reports that were committed since the start.", commits);
     page.one("portsweep_findings_total", "counter", "Open ports and live hosts since the start.", findings);
     page.one("portsweep_changes_total", "counter", "Changes to running scans since the start.", changes);
 
+    coordinator(&mut page, counters, waiting);
     let leases = BTreeMap::from([("held", leases.held), ("returned", leases.returned)]);
     page.by("portsweep_leases", "gauge", "Leases of running scans.", "state", &leases);
     let mut standings: BTreeMap<_, _> =
@@ -143,13 +168,29 @@ fn text(feed: &Feed, leases: Leases, agents: &[AgentView], readers: usize) -> St
     page.0
 }
 
+/// What the coordinator counts, and what waits.
+fn coordinator(page: &mut Page, counters: Counters, waiting: Waiting) {
+    let Counters { applied, duplicate, fenced, closed, refused, rights_ended } = counters;
+    let reports = [("applied", applied), ("duplicate", duplicate), ("fenced", fenced), ("closed", closed)];
+    let says = "Reports since the start: taken, taken before, of a lease that was another's by then, of a scan that had ended.";
+    page.by("portsweep_reports_total", "counter", says, "outcome", &BTreeMap::from(reports));
+    page.one("portsweep_frames_refused_total", "counter", "Frames that broke the protocol.", refused);
+    page.one("portsweep_rights_ended_total", "counter", "Agents that were silent for too long.", rights_ended);
+    let Waiting { requests, looks, events, messages } = waiting;
+    let queues = [("store-requests", requests), ("store-looks", looks), ("events", events), ("messages", messages)];
+    let queues = queues.map(|(queue, depth)| (queue, depth as u64));
+    page.by("portsweep_queue_depth", "gauge", "What waits in a queue.", "queue", &BTreeMap::from(queues));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_line_is_a_series_of_a_family_that_was_told() {
-        let text = text(&Feed::new(1, Vec::new()), Leases { held: 3, returned: 1 }, &[], 2);
+        let counters = Counters { fenced: 7, ..Counters::default() };
+        let waiting = Waiting { looks: 5, ..Waiting::default() };
+        let text = text(&Feed::new(1, Vec::new()), Leases { held: 3, returned: 1 }, &[], counters, waiting, 2);
         let mut family = "";
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -168,6 +209,61 @@ mod tests {
         assert!(
             text.contains("\nportsweep_leases{state=\"held\"} 3\n") && text.contains("\nportsweep_event_readers 2\n")
         );
+        assert!(text.contains("\nportsweep_reports_total{outcome=\"fenced\"} 7\n"));
+        assert!(text.contains("\nportsweep_queue_depth{queue=\"store-looks\"} 5\n"));
         assert!(text.contains("\nportsweep_agents{state=\"away\"} 0\n"), "what is not there yet is 0, not absent");
+    }
+
+    /// What Prometheus reads of a coordinator that has scans: every series that is promised, as many whatever is scanned.
+    #[test]
+    fn a_scrape_has_all_that_is_promised_and_no_more_series_with_more_scans() {
+        use super::super::contract_tests::{Ask, story};
+        story(|world| async move {
+            let scrape = async || {
+                let ask = Ask {
+                    method: "GET".into(),
+                    path: "/metrics".into(),
+                    token: Some(world.local_token()),
+                    ..Ask::default()
+                };
+                let answer = world.ask(&ask).await;
+                assert_eq!(answer.status, 200);
+                let text = String::from_utf8(answer.body).unwrap();
+                let series =
+                    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+                series.map(|(name, value)| (name.to_owned(), value.parse::<f64>().unwrap())).collect::<BTreeMap<_, _>>()
+            };
+            world.submit().await;
+            let one = scrape().await;
+            for promised in [
+                "portsweep_scans{status=\"running\"}",
+                "portsweep_targets_open",
+                "portsweep_rate_limit",
+                "portsweep_probes_total",
+                "portsweep_settled_total",
+                "portsweep_commits_total",
+                "portsweep_reports_total{outcome=\"applied\"}",
+                "portsweep_reports_total{outcome=\"duplicate\"}",
+                "portsweep_reports_total{outcome=\"fenced\"}",
+                "portsweep_reports_total{outcome=\"closed\"}",
+                "portsweep_rights_ended_total",
+                "portsweep_leases{state=\"held\"}",
+                "portsweep_agents{state=\"connected\"}",
+                "portsweep_queue_depth{queue=\"store-requests\"}",
+                "portsweep_queue_depth{queue=\"store-looks\"}",
+                "portsweep_queue_depth{queue=\"events\"}",
+                "portsweep_queue_depth{queue=\"messages\"}",
+            ] {
+                assert!(one.contains_key(promised), "{promised}: {one:?}");
+            }
+            assert_eq!((one["portsweep_scans{status=\"running\"}"], one["portsweep_rate_limit"]), (1.0, 1.0));
+            assert_eq!(one["portsweep_targets_open"], 9.0 * 41.0, "ping and forty ports of nine hosts");
+            for _ in 0..5 {
+                world.submit().await;
+            }
+            let more = scrape().await;
+            assert_eq!(more["portsweep_scans{status=\"running\"}"], 6.0);
+            assert!(more.keys().eq(one.keys()), "{more:?}");
+        });
     }
 }

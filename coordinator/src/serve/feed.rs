@@ -81,6 +81,8 @@ pub enum Since {
 pub struct Totals {
     /// Outcomes of targets.
     pub settled: u64,
+    /// Tries at targets.
+    pub probed: u64,
     /// Reports that were committed.
     pub commits: u64,
     /// Open ports and live hosts.
@@ -234,7 +236,8 @@ impl Feed {
                     self.history_begins(*scan);
                 }
             }
-            Event::Committed { scan, findings, signs, progress, loss, window, agent, vantage } => {
+            Event::Committed { scan, findings, signs, progress, loss, window, agent, vantage, probed } => {
+                self.totals.probed += probed;
                 self.totals.commits += 1;
                 self.totals.findings += findings.len() as u64;
                 let vantage = vantage.as_ref().map(AgentName::as_str);

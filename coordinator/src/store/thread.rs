@@ -188,6 +188,12 @@ impl StoreHandle {
         })
     }
 
+    /// How many requests wait, and how many looks.
+    #[must_use]
+    pub fn depths(&self) -> (usize, usize) {
+        (self.queue.depth().0, self.looks.as_ref().map_or(0, |looks| looks.depth().0))
+    }
+
     /// Looks at what is stored: at least all that was answered before. It is one moment's, and stays so while it is looked at. Waits
     /// for room and for its turn.
     ///

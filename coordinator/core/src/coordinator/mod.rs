@@ -117,6 +117,8 @@ pub enum Event {
         agent: Option<String>,
         /// From where it was seen, where several vantages each probe everything.
         vantage: Option<AgentName>,
+        /// How many of its targets were probed.
+        probed: u64,
     },
     /// A scan was removed: it is nowhere any more.
     Removed {
@@ -188,10 +190,14 @@ pub struct Sign {
 /// How often something was refused or came to nothing. They only rise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Reports that were taken.
+    pub applied: u64,
     /// Reports that had been taken before.
     pub duplicate: u64,
     /// Reports whose lease was no more.
     pub fenced: u64,
+    /// Reports of scans that had ended.
+    pub closed: u64,
     /// Frames that broke the protocol, and cost their session.
     pub refused: u64,
     /// Rights that ended.
@@ -402,6 +408,7 @@ impl Coordinator {
                             window: ended.window(),
                             agent: None,
                             vantage: None,
+                            probed: 0,
                         }));
                     }
                 }
@@ -434,6 +441,7 @@ impl Coordinator {
         use protocol::message::CommitReply;
         let reply = match committed {
             Committed::Applied => {
+                self.counters.applied += 1;
                 self.succeeded(session);
                 let agent = self.name_of(session).map(str::to_owned);
                 if let (Some(lease), Some(running)) = (self.leases.remove(&epoch), self.scans.get_mut(&scan)) {
@@ -450,6 +458,7 @@ impl Coordinator {
                         window,
                         agent,
                         vantage,
+                        probed: outcomes.iter().filter(|outcome| outcome.is_probed()).count() as u64,
                     }));
                 }
                 CommitReply::Applied

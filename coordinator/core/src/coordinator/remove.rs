@@ -49,12 +49,14 @@ impl Coordinator {
         self.leases.retain(|_, lease| lease.scan != scan || lease.holder.is_some());
     }
 
-    /// The holder of a lease reports it whose scan ended: nothing is taken, and it let go.
-    pub(super) fn let_go_of_ended(&mut self, epoch: Epoch, instance: InstanceId) {
+    /// The holder of a lease reports it whose scan ended: nothing is taken, and it let go. False if it is something else that is reported.
+    pub(super) fn let_go_of_ended(&mut self, epoch: Epoch, instance: InstanceId) -> bool {
         let ended = |lease: &super::Lease| lease.holder == Some(instance) && !self.scans.contains_key(&lease.scan);
-        if self.leases.get(&epoch).is_some_and(ended) {
+        let is_it = self.leases.get(&epoch).is_some_and(ended);
+        if is_it {
             self.release(vec![epoch], false);
         }
+        is_it
     }
 }
 

@@ -28,8 +28,8 @@ impl Coordinator {
             Some((cohort.clone(), Allowed::of(cohort, addresses, &lease.leased, &allow)))
         });
         let (Some(lease), Some((cohort, allowed))) = (lease, cohort) else {
-            self.counters.fenced += 1;
-            self.let_go_of_ended(report.epoch, instance);
+            let closed = self.let_go_of_ended(report.epoch, instance);
+            *(if closed { &mut self.counters.closed } else { &mut self.counters.fenced }) += 1;
             return self.send(session, CoordinatorMessage::Committed { epoch: report.epoch, reply: CommitReply::Gone });
         };
         if lease.granted_to.is_some_and(|holder| holder != instance) {

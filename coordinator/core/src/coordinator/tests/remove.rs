@@ -52,6 +52,8 @@ fn what_is_held_beyond_the_end_goes_with_its_holders_report() {
         world.says(1, AgentMessage::Report(report(grant, Outcome::CLOSED)));
         assert_eq!(world.reply_to(grant.epoch), Some(CommitReply::Gone));
     }
+    let counters = world.machine.counters();
+    assert_eq!((counters.closed, counters.fenced), (grants.len() as u64, 0), "they are told apart");
     assert_eq!(world.removes(), Ok(0));
 }
 
