@@ -2,6 +2,7 @@
 //!
 //! `join` goes on to run, and does not join again where it has: the same line may start an agent each time.
 
+use crate::allow_file::{self, AllowFileError, network};
 use crate::dial::{DialError, Proxies, ProxyError, Route};
 use crate::enrol::{self, EnrolError};
 use crate::health::{self, HealthError};
@@ -17,7 +18,6 @@ use protocol::token::{JoinToken, TokenError};
 use protocol::version::SPOKEN;
 use std::ffi::OsString;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -61,6 +61,9 @@ pub enum Command {
     Join(JoinArgs),
     /// Run the agent that joined here
     Run {
+        /// Read what this agent may probe from here, in place of what was said when it joined
+        #[arg(long, value_name = "PATH")]
+        allow_file: Option<PathBuf>,
         /// Where its state is.
         #[command(flatten)]
         place: Place,
@@ -85,6 +88,9 @@ pub struct JoinArgs {
     /// What this agent may probe; repeat, or separate by commas. Nothing else opens it [default: nothing]
     #[arg(long, value_name = "CIDR", value_delimiter = ',', num_args = 1.., value_parser = network)]
     allow: Vec<IpNet>,
+    /// Read what this agent may probe from here too: a network a line, # begins a comment
+    #[arg(long, value_name = "PATH")]
+    allow_file: Option<PathBuf>,
     /// What it is called [default: the name of this machine]
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: Option<AgentName>,
@@ -127,6 +133,8 @@ enum AgentError {
     #[error("cannot delete {}, which holds a token that was used", .0.display())]
     Delete(PathBuf, #[source] io::Error),
     #[error(transparent)]
+    AllowFile(#[from] AllowFileError),
+    #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error("cannot join")]
     Enrol(#[source] EnrolError),
@@ -144,7 +152,9 @@ impl AgentError {
     /// 2 for what was typed, 1 for the rest.
     fn exit(&self) -> ExitCode {
         match self {
-            Self::Usage(_) | Self::Proxy(ProxyError::Setting(_)) | Self::Token(_) => ExitCode::from(2),
+            Self::Usage(_) | Self::Proxy(ProxyError::Setting(_)) | Self::Token(_) | Self::AllowFile(_) => {
+                ExitCode::from(2)
+            }
             _ => ExitCode::FAILURE,
         }
     }
@@ -175,7 +185,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn carry_out(command: Command, program: &str) -> ExitCode {
     let place = match &command {
         Command::Join(args) => &args.place,
-        Command::Run { place } | Command::Health { place } => place,
+        Command::Run { place, .. } | Command::Health { place } => place,
     };
     let level = ["warn", "info", "debug"][usize::from(place.verbose).min(2)];
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
@@ -184,7 +194,7 @@ pub fn carry_out(command: Command, program: &str) -> ExitCode {
     let done = actix::System::new().block_on(async {
         match command {
             Command::Join(args) => join(args, program).await,
-            Command::Run { place } => run_joined(&place, program).await,
+            Command::Run { place, allow_file } => run_joined(&place, allow_file.as_deref(), program).await,
             Command::Health { place } => {
                 let said = health::ask(&StateDirectory::find(place.state.as_deref())?).await?;
                 anstream::println!("{program}: {said}");
@@ -202,16 +212,37 @@ pub fn carry_out(command: Command, program: &str) -> ExitCode {
     }
 }
 
-async fn run_joined(place: &Place, program: &str) -> Result<(), AgentError> {
+async fn run_joined(place: &Place, allow_file: Option<&Path>, program: &str) -> Result<(), AgentError> {
+    let allow = allow_file.map(allowed_in).transpose()?;
     let state = StateDirectory::find(place.state.as_deref())?;
-    let joined = state.joined()?.ok_or_else(|| IdentityError::NotJoined(state.path().to_owned()))?;
+    let mut joined = state.joined()?.ok_or_else(|| IdentityError::NotJoined(state.path().to_owned()))?;
+    if let Some(allow) = allow {
+        joined.allow = allow;
+    }
     let lock = state.lock()?;
     let ended = go_on(state, joined, program).await;
     drop(lock);
     ended
 }
 
-async fn join(args: JoinArgs, program: &str) -> Result<(), AgentError> {
+/// What a file allows.
+fn allowed_in(path: &Path) -> Result<Vec<IpNet>, AgentError> {
+    let allow = allow_file::read(path)?;
+    bounded(&allow)?;
+    Ok(allow)
+}
+
+fn bounded(allow: &[IpNet]) -> Result<(), AgentError> {
+    if allow.len() > ALLOW_MAX {
+        return Err(AgentError::Usage(format!("an allow-list has at most {ALLOW_MAX} entries: write wider ones")));
+    }
+    Ok(())
+}
+
+async fn join(mut args: JoinArgs, program: &str) -> Result<(), AgentError> {
+    if let Some(path) = &args.allow_file {
+        args.allow.extend(allowed_in(path)?);
+    }
     check(&args)?;
     // What was typed wrong is told before anything is made.
     let typed: Option<JoinToken> = args.token.as_deref().map(str::parse).transpose()?;
@@ -243,10 +274,7 @@ fn check(args: &JoinArgs) -> Result<(), AgentError> {
     if args.labels.len() > LABELS_MAX {
         return Err(AgentError::Usage(format!("an agent has at most {LABELS_MAX} labels")));
     }
-    if args.allow.len() > ALLOW_MAX {
-        return Err(AgentError::Usage(format!("an allow-list has at most {ALLOW_MAX} entries: write wider ones")));
-    }
-    Ok(())
+    bounded(&args.allow)
 }
 
 /// It has joined before: what is typed about its scope holds from now on; the rest the coordinator keeps.
@@ -322,7 +350,9 @@ async fn enrol(
 /// Runs until a signal says to end. A second signal ends at once.
 async fn go_on(state: StateDirectory, joined: Joined, program: &str) -> Result<(), AgentError> {
     if joined.allow.is_empty() {
-        anstream::eprintln!("{program}: the allow-list is empty, so nothing is probed: join with --allow CIDR");
+        anstream::eprintln!(
+            "{program}: the allow-list is empty, so nothing is probed: join with --allow CIDR, or --allow-file"
+        );
     }
     let route = Route::new(joined.coordinator.clone(), Proxies::from_environment()?);
     let listen = |kind| signal(kind).map_err(AgentError::Signals);
@@ -377,17 +407,6 @@ fn name_of_machine() -> AgentName {
     AgentName::try_from(host).or_else(|_| usual()).unwrap_or_else(|_| unreachable!("a constant that is a name"))
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
-    let net = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address.to_canonical()),
-        Err(_) => text.parse::<IpNet>().map_err(|_| "write a network as 192.0.2.0/24 or 2001:db8::/64".to_owned())?,
-    };
-    if net.trunc() != net {
-        return Err(format!("it has bits beyond its prefix: write {}, or {}", net.trunc(), net.addr()));
-    }
-    Ok(net)
-}
-
 fn name(text: &str) -> Result<AgentName, String> {
     AgentName::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
@@ -399,21 +418,6 @@ fn label(text: &str) -> Result<Label, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_allow_list_holds_networks_and_addresses_without_stray_bits() {
-        for (text, net) in [
-            ("192.0.2.0/24", "192.0.2.0/24"),
-            ("192.0.2.7", "192.0.2.7/32"),
-            ("2001:db8::/32", "2001:db8::/32"),
-            ("::ffff:192.0.2.1", "192.0.2.1/32"),
-        ] {
-            assert_eq!(network(text).unwrap().to_string(), net);
-        }
-        for wrong in ["", "192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/-1", "127.1", "0x7f.1", "host", "fe80::1%eth0"] {
-            assert!(network(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn clap_accepts_how_the_commands_are_made() {

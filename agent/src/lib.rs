@@ -1,6 +1,7 @@
 //! The portsweep agent: probes what the coordinator leases to it, and only what it may.
 
 pub mod actors;
+pub mod allow_file;
 pub mod certificate;
 pub mod cli;
 pub mod clock;

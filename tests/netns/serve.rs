@@ -2,6 +2,7 @@
 //! output, its result and its exit codes; whatever becomes of the coordinator meanwhile, and of whoever asks what makes no sense.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -300,13 +301,19 @@ fn joined() -> anyhow::Result<()> {
     // The coordinator's own agent allows loopback alone.
     let words = ["-p", PORTS_TEXT, TARGETS, "-w", "result.json"];
     let token = world.portsweep(&["token", "agent"])?.expect_code(0)?;
-    let agent = world
-        .scanner
-        .command(lab::agent_bin()?)
-        .args(["join", token.stdout.trim(), "--name", "probe", "--allow", ALLOW, "--state"])
-        .args([world.directory.path().join("agent")])
-        .directory(world.directory.path())
-        .start()?;
+    let file = world.directory.path().join("allow");
+    std::fs::write(&file, format!("# what is ours\n{ALLOW}\n"))?;
+    let agent = || -> anyhow::Result<lab::Command<'_>> {
+        let command = world.scanner.command(lab::agent_bin()?).directory(world.directory.path());
+        let words = ["join", token.stdout.trim(), "--name", "probe", "--allow-file", "allow", "--state", "agent"];
+        Ok(command.args(words))
+    };
+    // Bad input 81: whoever may write the file says what is probed.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666))?;
+    let refused = agent()?.run(RUN_TIMEOUT)?.expect_code(2)?;
+    ensure!(refused.stderr.lines().count() == 1 && refused.stderr.contains("chmod o-w"), "{}", refused.transcript());
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
+    let agent = agent()?.start()?;
     let agents = || Ok::<_, anyhow::Error>(world.portsweep(&["agents"])?.expect_code(0)?.stdout);
     for _ in 0..20_000 {
         if agents()?.contains("connected") {
