@@ -2,7 +2,7 @@
 //!
 //! Whoever may write it aims the agent, so it is taken only if all hold; the first that does not is the error:
 //! 1. it is a regular file, of this user or of root, be it by a link that is theirs too;
-//! 2. not everybody may write it;
+//! 2. group and others cannot write it;
 //! 3. it is no longer than `BYTES_MAX`, and text;
 //! 4. every entry is a network or an address, and there is one.
 
@@ -29,8 +29,8 @@ pub enum AllowFileError {
     /// It, or the link to it, is somebody else's.
     #[error("--allow-file {} belongs to another user: whoever may write it says what is probed (chown it)", .0.display())]
     Foreign(PathBuf),
-    /// Everybody may write it.
-    #[error("--allow-file {} can be written by everybody: whoever may write it says what is probed (chmod o-w)", .0.display())]
+    /// Others may write it.
+    #[error("--allow-file {} can be written by others: whoever may write it says what is probed (chmod go-w)", .0.display())]
     Writable(PathBuf),
     /// It is longer than is read.
     #[error("--allow-file {} has more than {BYTES_MAX} bytes: write wider networks", .0.display())]
@@ -87,7 +87,7 @@ fn check(path: &Path, opened: &Metadata, user: u32) -> Result<(), AllowFileError
     match opened {
         opened if !opened.is_file() => Err(AllowFileError::NoFile(path.to_owned())),
         opened if !is_ours(opened.uid(), user) => Err(AllowFileError::Foreign(path.to_owned())),
-        opened if opened.mode() & 0o002 != 0 => Err(AllowFileError::Writable(path.to_owned())),
+        opened if opened.mode() & 0o022 != 0 => Err(AllowFileError::Writable(path.to_owned())),
         _ => Ok(()),
     }
 }
@@ -150,7 +150,7 @@ mod tests {
         fs::write(&path, "192.0.2.0/24\n").unwrap();
         symlink(&path, &link).unwrap();
         let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        for (name, bits) in [(&path, 0o666), (&link, 0o666), (&path, 0o602), (&link, 0o642)] {
+        for (name, bits) in [(&path, 0o666), (&link, 0o666), (&path, 0o602), (&link, 0o642), (&link, 0o620)] {
             mode(bits);
             let error = read(name).unwrap_err();
             assert!(matches!(error, AllowFileError::Writable(_)), "{bits:o}: {error}");

@@ -311,7 +311,7 @@ fn joined() -> anyhow::Result<()> {
     // Bad input 81: whoever may write the file says what is probed.
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666))?;
     let refused = agent()?.run(RUN_TIMEOUT)?.expect_code(2)?;
-    ensure!(refused.stderr.lines().count() == 1 && refused.stderr.contains("chmod o-w"), "{}", refused.transcript());
+    ensure!(refused.stderr.lines().count() == 1 && refused.stderr.contains("chmod go-w"), "{}", refused.transcript());
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
     let agent = agent()?.start()?;
     let agents = || Ok::<_, anyhow::Error>(world.portsweep(&["agents"])?.expect_code(0)?.stdout);
