@@ -172,11 +172,11 @@ mod tests {
             let (ours, theirs) = tokio::io::duplex(16);
             let ((_, writer), (mut reader, _)) = (split(Box::new(ours)), split(Box::new(theirs)));
             for number in 0..100 {
-                writer.send(&AgentMessage::Renew { number }).unwrap();
+                writer.send(&AgentMessage::Renew { number, used: Vec::new() }).unwrap();
             }
             drop(writer);
             for number in 0..100 {
-                assert_eq!(reader.next().await.unwrap(), Some(AgentMessage::Renew { number }));
+                assert_eq!(reader.next().await.unwrap(), Some(AgentMessage::Renew { number, used: Vec::new() }));
             }
             drop(reader);
         };
@@ -200,7 +200,8 @@ mod tests {
     async fn bad_input_22_a_peer_that_never_reads_fills_a_bounded_queue() {
         let run = async {
             let ((_reader, writer), _theirs) = pair();
-            let refused = (0..=FRAMES_MAX as u64).find_map(|number| writer.send(&AgentMessage::Renew { number }).err());
+            let refused = (0..=FRAMES_MAX as u64)
+                .find_map(|number| writer.send(&AgentMessage::Renew { number, used: Vec::new() }).err());
             assert!(matches!(refused, Some(SendError::Full(_))));
         };
         LocalSet::new().run_until(run).await;

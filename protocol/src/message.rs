@@ -28,6 +28,9 @@ pub enum AgentMessage {
     Renew {
         /// The number of this request, rising within the session.
         number: u64,
+        /// What it has used of its shares.
+        #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_list::<_, _, SCANS_MAX>")]
+        used: Vec<UsedShare>,
     },
     /// The outcomes of one lease: settles it whole.
     Report(Report),
@@ -118,7 +121,7 @@ impl PingMethod {
 }
 
 /// A request for work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The number of this request, rising within the session.
     pub number: u64,
@@ -127,6 +130,18 @@ pub struct Claim {
     pub targets: u32,
     /// How many targets a shard should have at most, by the agent's measured speed: half a second to a second of work.
     pub targets_each: u32,
+    /// What it has used of its shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_list::<_, _, SCANS_MAX>")]
+    pub used: Vec<UsedShare>,
+}
+
+/// How much an agent has used of the budget of a scan, where it has a share of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedShare {
+    /// The scan.
+    pub scan: ScanId,
+    /// How many packets, since it has had a share.
+    pub packets: u64,
 }
 
 /// The outcomes of one lease.

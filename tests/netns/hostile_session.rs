@@ -92,7 +92,7 @@ impl Session {
         let Some(frame) = self.read()? else { return Ok(Said::Gone) };
         Ok(match codec::decode(&frame)? {
             AgentMessage::Claim(claim) => Said::Asked { number: claim.number, claims: true },
-            AgentMessage::Renew { number } => Said::Asked { number, claims: false },
+            AgentMessage::Renew { number, .. } => Said::Asked { number, claims: false },
             AgentMessage::Report(report) => Said::Report(report),
             AgentMessage::Acknowledge { .. } => Said::Acknowledged,
             _ => Said::Other,

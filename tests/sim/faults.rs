@@ -67,6 +67,8 @@ pub struct Faults {
     pub changes: u64,
     /// How often an agent is told to go.
     pub drains: u64,
+    /// How late timers are, at most.
+    pub late_ms: u64,
     /// How often the user drains an agent for a while.
     pub user_drains: u64,
     /// Whether all agents but one may probe only a half of the addresses.
@@ -97,6 +99,7 @@ impl Faults {
             rate: None,
             changes: 0,
             drains: 0,
+            late_ms: 20,
             user_drains: 0,
             narrow: false,
             lethal: false,
@@ -129,6 +132,7 @@ impl Faults {
             drains: [0, 0, 1, 3][random.within(0, 3) as usize],
             narrow: random.chance(25),
             lethal: random.chance(15),
+            late_ms: 20,
             user_drains: [0, 0, 1, 2][random.within(0, 3) as usize],
         }
     }

@@ -134,6 +134,24 @@ fn after_a_restart_of_the_coordinator_agents_probe_within_ttl_and_three_seconds(
     });
 }
 
+/// Two agents, one of which can use a tenth of its half: the other gets the rest, and the rate of both is never more (O11).
+#[test]
+fn what_a_slow_agent_does_not_use_of_its_share_goes_to_the_others_within_fifteen_seconds() {
+    each_seed(|seed| {
+        // Eight in flight for 800 ms are ten a second.
+        let faults = Faults { agents: 2, rate: Some(200), late_ms: 1, ..faults() };
+        let ran = run(seed, faults, vec![(Duration::ZERO, Step::Slow(1, 32))]);
+        let slow = ran.sent_in(5 * SECOND, 15 * SECOND, |agent, _| agent == 1);
+        assert!((50..=150).contains(&slow), "seed {seed}: {slow} in ten seconds by the slow one");
+        let first = ran.sent_in(2 * SECOND, 4 * SECOND, |_, _| true);
+        assert!(first < 2 * 130, "seed {seed}: {first}: at first each has its half");
+        for from in [15, 20, 25] {
+            let sent = ran.sent_in(from * SECOND, (from + 5) * SECOND, |_, _| true);
+            assert!(sent >= 900, "seed {seed}: {sent} in five seconds from {from} s");
+        }
+    });
+}
+
 /// It stays connected, and nothing is lost: what it had not probed is probed elsewhere, once.
 #[test]
 fn a_drained_agent_stops_within_a_second_and_loses_nothing() {

@@ -28,7 +28,7 @@ use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
 use protocol::message::{
     AgentMessage, Checks, Claim, CoordinatorMessage, HeldShare, Hello, PingMethod, ProbeOptions, RefusedGrant, Run,
-    Welcome,
+    UsedShare, Welcome,
 };
 use protocol::plan::SHARD_TARGETS_MAX;
 use protocol::probe::{Cause, Outcome, ProbeKind, Target};
@@ -222,7 +222,8 @@ impl Agent {
         if self.session == Session::Open && self.renewed_at + self.renew_every <= now {
             let number = self.right.sent(now);
             self.renewed_at = now;
-            self.send(AgentMessage::Renew { number });
+            let used = self.used();
+            self.send(AgentMessage::Renew { number, used });
         }
         self.advance(now);
     }
@@ -327,7 +328,8 @@ impl Agent {
             self.send(AgentMessage::Report(report));
         }
         let number = self.right.sent(now);
-        self.send(AgentMessage::Renew { number });
+        let used = self.used();
+        self.send(AgentMessage::Renew { number, used });
     }
 
     fn drain(&mut self) {
@@ -514,11 +516,14 @@ impl Agent {
         self.asked = u64::from(targets);
         self.renewed_at = now;
         let number = self.right.sent(now);
-        self.send(AgentMessage::Claim(Claim {
-            number,
-            targets,
-            targets_each: u32::try_from(each).unwrap_or(SHARD_TARGETS_MAX),
-        }));
+        let (targets_each, used) = (u32::try_from(each).unwrap_or(SHARD_TARGETS_MAX), self.used());
+        self.send(AgentMessage::Claim(Claim { number, targets, targets_each, used }));
+    }
+
+    /// What it has used of its shares.
+    fn used(&self) -> Vec<UsedShare> {
+        let paced = self.scans.iter().filter_map(|(&scan, state)| Some((scan, state.pacer.as_ref()?)));
+        paced.map(|(scan, pacer)| UsedShare { scan, packets: pacer.taken() }).collect()
     }
 }
 

@@ -24,19 +24,27 @@ pub struct Pacer {
     /// What may be taken at `at`; less than nothing after a probe that costs more than a burst.
     level: i128,
     at: Time,
+    /// How many packets were taken.
+    taken: u64,
 }
 
 impl Pacer {
     /// A pacer from which one packet can be taken at once.
     #[must_use]
     pub fn new(now: Time, rate: Rate) -> Self {
-        Self { rate, level: PACKET, at: now }
+        Self { rate, level: PACKET, at: now, taken: 0 }
     }
 
     /// The present rate.
     #[must_use]
     pub fn rate(&self) -> Rate {
         self.rate
+    }
+
+    /// How many packets were taken so far.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Another rate from now on. What was saved up stays, up to the new burst.
@@ -53,6 +61,7 @@ impl Pacer {
         let may = self.rate != Rate::ZERO && self.level >= self.wanted(cost);
         if may {
             self.level -= i128::from(cost) * PACKET;
+            self.taken += u64::from(cost);
         }
         may
     }
@@ -61,6 +70,7 @@ impl Pacer {
     pub fn charge(&mut self, now: Time, cost: u32) {
         self.advance(now);
         self.level -= i128::from(cost) * PACKET;
+        self.taken += u64::from(cost);
     }
 
     /// Whether `cost` packets can be taken now.

@@ -42,8 +42,8 @@ fn from_agents() -> Vec<(&'static str, AgentMessage)> {
     };
     vec![
         ("hello", AgentMessage::Hello(hello)),
-        ("claim", AgentMessage::Claim(Claim { number: 1, targets: 100_000, targets_each: 32_768 })),
-        ("renew", AgentMessage::Renew { number: 2 }),
+        ("claim", AgentMessage::Claim(Claim { number: 1, targets: 100_000, targets_each: 32_768, used: Vec::new() })),
+        ("renew", AgentMessage::Renew { number: 2, used: Vec::new() }),
         ("report", AgentMessage::Report(report)),
         ("acknowledge", AgentMessage::Acknowledge { scan: ScanId::from_bytes([1; 16]), version: 3 }),
         ("leaving", AgentMessage::Leaving),

@@ -511,7 +511,7 @@ impl World {
             self.queue.remove(&key);
         }
         let (at, wait) = wanted?;
-        let late = self.random.millis(0, 20);
+        let late = self.random.millis(0, self.faults.late_ms);
         Some((at, self.at(self.now + wait + late, timer)))
     }
 

@@ -188,10 +188,11 @@ impl Lab {
     fn hears(&mut self, message: AgentMessage) {
         let answer = match message {
             AgentMessage::Claim(claim) => {
+                let number = claim.number;
                 self.claims.push(claim);
-                CoordinatorMessage::Answered { number: claim.number }
+                CoordinatorMessage::Answered { number }
             }
-            AgentMessage::Renew { number } => CoordinatorMessage::Answered { number },
+            AgentMessage::Renew { number, .. } => CoordinatorMessage::Answered { number },
             AgentMessage::Report(report) => {
                 let epoch = report.epoch;
                 self.reports.push(report);

@@ -6,7 +6,7 @@ use super::{Coordinator, Event, Output, Pending};
 use crate::control::{Change, ChangeError, ControlState, Intent};
 use crate::store::{ScanStatus, StoreRequest};
 use protocol::id::{InstanceId, ScanId};
-use protocol::message::{Control, CoordinatorMessage, HeldShare, Run};
+use protocol::message::{Control, CoordinatorMessage, HeldShare, Run, UsedShare};
 use protocol::range_set::AddressSet;
 use protocol::rate::Rate;
 use protocol::time::Time;
@@ -117,6 +117,18 @@ impl Coordinator {
     pub(super) fn acknowledged(&mut self, instance: InstanceId, scan: ScanId, number: u64) {
         if let Some(running) = self.scans.get_mut(&scan) {
             self.retell |= running.ledger.acknowledge(instance, number);
+        }
+    }
+
+    /// What an instance has used of its shares: what it does not use goes to others.
+    pub(super) fn uses(&mut self, now: Time, instance: InstanceId, used: &[UsedShare]) {
+        for UsedShare { scan, packets } in used {
+            let Some(running) = self.scans.get_mut(scan) else { continue };
+            if running.goes_on() {
+                self.retell |= running.ledger.used(now, instance, *packets);
+            } else {
+                running.ledger.rests(instance);
+            }
         }
     }
 

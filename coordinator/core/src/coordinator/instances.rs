@@ -141,8 +141,10 @@ impl Coordinator {
             (None, _) => self.refuse(now, id, "the first frame of a session is hello"),
             (Some(_), AgentMessage::Hello(_)) => self.refuse(now, id, "a session has one hello"),
             (Some(instance), AgentMessage::Claim(claim)) => self.claim(now, id, instance, claim),
-            (Some(instance), AgentMessage::Renew { number }) => {
-                self.renew(now, id, instance, number);
+            (Some(instance), AgentMessage::Renew { number, used }) => {
+                if self.renew(now, id, instance, number) {
+                    self.uses(now, instance, &used);
+                }
             }
             (Some(instance), AgentMessage::Report(report)) => self.report(now, id, instance, report),
             (Some(instance), AgentMessage::Acknowledge { scan, version }) => self.acknowledged(instance, scan, version),
@@ -248,6 +250,7 @@ impl Coordinator {
         {
             (known.wants, known.each) = (u64::from(claim.targets), claim.targets_each);
             self.work = true;
+            self.uses(now, instance, &claim.used);
         }
     }
 

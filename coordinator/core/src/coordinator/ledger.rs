@@ -7,15 +7,32 @@
 //! - S3: no share is below one a second, but zero; where there is less for each, some wait; a budget below one a second goes whole
 //!   to one.
 //! - S4: once all that was told is acknowledged and nobody unreachable holds a share, the shares are the parts.
+//! - S5: the parts are equal but for those who are known to use less: these have what they use, some room to show that they can use more,
+//!   and a sixteenth of an equal part at least. What nobody is known to use is shared equally.
 
 use protocol::id::InstanceId;
 use protocol::rate::Rate;
+use protocol::time::Time;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The smallest share that is not zero.
 const SHARE_MIN: u64 = Rate::per_second(1).micros();
 /// What an instance may be using that has no limit, or of which nothing is known yet.
 const UNLIMITED: u64 = u64::MAX;
+
+/// Over so long it is measured how much of a share is used: longer than one renewal takes, and what is lost to a hiccup of the network.
+const MEASURED_OVER: Duration = Duration::from_secs(4);
+/// Whoever uses less than this part of its share, in hundredths, gives up what it does not use. Late timers cost no more than that.
+const USES_LITTLE: u64 = 60;
+/// Whoever uses more than this of it can use more.
+const USES_ALL: u64 = 88;
+/// How much whoever gives up keeps, in hundredths of what it uses: less than what shows that it uses all, more than what shows that it uses
+/// little.
+const KEEPS: u64 = 135;
+/// The least that it keeps of an equal part: so much it can double again when it has work.
+const KEEPS_LEAST: u64 = 16;
+const _: () = assert!(100 * 100 / KEEPS > USES_LITTLE && 100 * 100 / KEEPS < USES_ALL);
 
 /// What one control message said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +55,10 @@ struct Entry {
     acknowledged: (u64, bool),
     /// The most that it may be using: what it acknowledged, or more where a lowering is on its way.
     in_use: u64,
+    /// The most that it is known to be able to use, with the room that it keeps; `None` for all that it gets.
+    usable: Option<u64>,
+    /// Since when it has had its share, and how many packets it had used by then.
+    measured: Option<(Time, u64)>,
 }
 
 impl Entry {
@@ -69,7 +90,7 @@ impl Ledger {
     ) {
         let known = self.entries.contains_key(&instance);
         let entry = self.entries.entry(instance).or_default();
-        (entry.reachable, entry.useful, entry.told) = (true, useful, None);
+        (entry.reachable, entry.useful, entry.told, entry.measured) = (true, useful, None, None);
         entry.in_use = share.map_or(0, micros);
         if fresh && !known {
             entry.acknowledged = version;
@@ -98,6 +119,9 @@ impl Ledger {
     /// It was told something.
     pub(super) fn tell(&mut self, instance: InstanceId, told: Told) {
         if let Some(entry) = self.entries.get_mut(&instance) {
+            if entry.told.is_none_or(|before| before.share != told.share) {
+                entry.measured = None;
+            }
             entry.told = Some(told);
             entry.in_use = entry.in_use.max(micros(told.share));
         }
@@ -109,6 +133,45 @@ impl Ledger {
         let Some(told) = entry.told.filter(|told| told.number == number) else { return false };
         (entry.acknowledged, entry.in_use) = (told.version, micros(told.share));
         true
+    }
+
+    /// An instance has used so many packets of its share. True if that says something new of how much it can use.
+    pub(super) fn used(&mut self, now: Time, instance: InstanceId, packets: u64) -> bool {
+        let Some(entry) = self.entries.get_mut(&instance) else { return false };
+        let share = entry.present();
+        if share == 0 || share == UNLIMITED {
+            (entry.measured, entry.usable) = (None, None);
+            return false;
+        }
+        let Some((since, before)) = entry.measured.filter(|(_, before)| *before <= packets) else {
+            entry.measured = Some((now, packets));
+            return false;
+        };
+        let time = now.since(since);
+        if time < MEASURED_OVER {
+            return false;
+        }
+        entry.measured = Some((now, packets));
+        let a_second = u128::from(packets - before) * u128::from(SHARE_MIN) * 1_000_000_000 / time.as_nanos();
+        let used = u64::try_from(a_second).unwrap_or(UNLIMITED);
+        let known = entry.usable;
+        let of_share =
+            |hundredths: u64| u64::try_from(u128::from(share) * u128::from(hundredths) / 100).unwrap_or(share);
+        if used >= of_share(USES_ALL) {
+            entry.usable = known.map(|usable| usable.max(share).saturating_mul(2));
+        } else if used < of_share(USES_LITTLE) {
+            let keeps = used / 100 * KEEPS;
+            // Small differences are not worth a message to everybody.
+            entry.usable = Some(known.filter(|usable| keeps >= usable / 4 * 3).unwrap_or(keeps));
+        }
+        entry.usable != known
+    }
+
+    /// Its scan does not go on: what it uses meanwhile says nothing.
+    pub(super) fn rests(&mut self, instance: InstanceId) {
+        if let Some(entry) = self.entries.get_mut(&instance) {
+            entry.measured = None;
+        }
     }
 
     /// Those that have not acknowledged `version`.
@@ -153,12 +216,15 @@ impl Ledger {
         reachable.sort_by_key(|(instance, entry)| (!entry.useful, entry.in_use == 0, *instance));
         let useful = reachable.iter().filter(|(_, entry)| entry.useful).count() as u64;
         let served = (budget / SHARE_MIN).clamp(1, useful.max(1));
-        let part = budget / served;
+        let usable = reachable.iter().filter(|(_, entry)| entry.useful).map(|(_, entry)| entry.usable);
+        let mut parts =
+            parts(budget, &usable.take(usize::try_from(served).unwrap_or(usize::MAX)).collect::<Vec<_>>()).into_iter();
         let in_use = self.entries.values().fold(0_u64, |sum, entry| sum.saturating_add(entry.in_use));
         let mut left = budget.saturating_sub(in_use);
         let mut shares = Vec::with_capacity(reachable.len());
-        for (place, (instance, entry)) in (0..).zip(reachable) {
-            let (wanted, present) = (if place < served && entry.useful { part } else { 0 }, entry.present());
+        for (instance, entry) in reachable {
+            // Those who have one come first.
+            let (wanted, present) = (parts.next().unwrap_or(0), entry.present());
             // What it may be using already, be a lowering on its way or not, costs nothing.
             let reach = entry.in_use.saturating_add(left).min(wanted);
             let share = if wanted <= present {
@@ -173,6 +239,29 @@ impl Ledger {
         }
         shares
     }
+}
+
+/// A budget in parts, for each of these; `None` uses all that it gets.
+fn parts(budget: u64, usable: &[Option<u64>]) -> Vec<u64> {
+    let count = usable.len() as u64;
+    let Some(equal) = budget.checked_div(count) else { return Vec::new() };
+    let least = (equal / KEEPS_LEAST).max(SHARE_MIN.min(equal));
+    let usable: Vec<_> = usable.iter().map(|usable| usable.map_or(UNLIMITED, |usable| usable.max(least))).collect();
+    let mut ascending: Vec<_> = (0..usable.len()).collect();
+    ascending.sort_by_key(|&at| usable[at]);
+    let (mut parts, mut left) = (vec![0; usable.len()], budget);
+    for (&at, to_come) in ascending.iter().zip((1..=count).rev()) {
+        let equal = left / to_come;
+        if usable[at] >= equal {
+            // So do all that come after it.
+            parts.iter_mut().filter(|part| **part == 0).for_each(|part| *part = equal);
+            return parts;
+        }
+        parts[at] = usable[at];
+        left -= usable[at];
+    }
+    parts.iter_mut().for_each(|part| *part += left / count);
+    parts
 }
 
 fn micros(share: Option<Rate>) -> u64 {

@@ -266,7 +266,8 @@ fn bad_input_9_two_frames_at_once_are_two() {
         let world = World::new().await;
         let state = world.join("a").await;
         let hello = frame(&AgentMessage::Hello(hello("a", 1)));
-        let all = [hello, frame(&AgentMessage::Renew { number: 1 }), frame(&AgentMessage::Leaving)].concat();
+        let all = [hello, frame(&AgentMessage::Renew { number: 1, used: Vec::new() }), frame(&AgentMessage::Leaving)]
+            .concat();
         let mut stream = link(&world, &state).await;
         stream.write_all(&all).await.unwrap();
         let heard = say(stream, &[]).await;
@@ -318,7 +319,7 @@ fn bad_input_22_an_agent_that_never_reads_is_given_up() {
             let mut number = 0;
             loop {
                 number += 1;
-                if stream.write_all(&frame(&AgentMessage::Renew { number })).await.is_err() {
+                if stream.write_all(&frame(&AgentMessage::Renew { number, used: Vec::new() })).await.is_err() {
                     return;
                 }
             }
@@ -372,7 +373,7 @@ fn hello_under_another_name_than_the_certificates() {
 
 #[test]
 fn a_renewal_whose_number_does_not_rise() {
-    let messages = [2, 2].map(|number| AgentMessage::Renew { number });
+    let messages = [2, 2].map(|number| AgentMessage::Renew { number, used: Vec::new() });
     let hello = AgentMessage::Hello(hello("a", 1));
     refused([vec![hello], messages.to_vec()].concat(), "the numbers of claims and renewals rise", "protocol");
 }
@@ -406,9 +407,9 @@ fn bad_input_68_a_thousand_claims_are_answered_and_grant_nothing_that_is_not_the
         let world = World::new().await;
         let state = world.join("a").await;
         let mut messages = vec![AgentMessage::Hello(hello("a", 1))];
-        messages.extend(
-            (1..=1_000).map(|number| AgentMessage::Claim(Claim { number, targets: u32::MAX, targets_each: u32::MAX })),
-        );
+        messages.extend((1..=1_000).map(|number| {
+            AgentMessage::Claim(Claim { number, targets: u32::MAX, targets_each: u32::MAX, used: Vec::new() })
+        }));
         messages.push(AgentMessage::Leaving);
         let heard = say(link(&world, &state).await, &messages).await;
         let answered = heard.iter().filter(|message| matches!(message, CoordinatorMessage::Answered { .. })).count();

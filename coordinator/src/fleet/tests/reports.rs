@@ -107,7 +107,7 @@ impl Speaker {
     /// All ten targets, in their three leases.
     async fn claim(&mut self) -> Vec<Grant> {
         let targets = u32::from(PORTS);
-        self.say(&AgentMessage::Claim(Claim { number: 1, targets, targets_each: EACH })).await;
+        self.say(&AgentMessage::Claim(Claim { number: 1, targets, targets_each: EACH, used: Vec::new() })).await;
         let mut grants: Vec<Grant> = Vec::new();
         while grants.iter().map(Grant::covered).sum::<u32>() < targets {
             match self.hear().await.expect("the session goes on") {
@@ -417,7 +417,7 @@ fn bad_input_66_a_renewal_after_the_right_has_ended_revives_nothing() {
         let grants = speaker.claim().await;
         // It says nothing more, until its right is over: the coordinator closes the session.
         assert_eq!(speaker.hear().await, None);
-        speaker.say(&AgentMessage::Renew { number: 2 }).await;
+        speaker.say(&AgentMessage::Renew { number: 2, used: Vec::new() }).await;
         assert_eq!(speaker.hear().await, None, "it is not answered");
         world.until("a", |view| !view.connected).await;
         // It says hello and holds nothing now; what it had found is taken, as nobody else was granted it.

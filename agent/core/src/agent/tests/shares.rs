@@ -71,7 +71,7 @@ fn leases_of_a_slow_scan_are_reported_one_after_the_other() {
 fn a6_a_slow_scan_does_not_hold_up_another_and_claims_little() {
     let slow = control(SCAN, 1, Run::Go, Some(Rate::from_micros(500_000)));
     let lab = Lab::new(quick, vec![slow.clone()]);
-    let claim = lab.claims.last().copied();
+    let claim = lab.claims.last();
     assert!(claim.is_none_or(|claim| claim.targets <= 2 && claim.targets_each == 1), "{claim:?}");
     let mut lab = Lab::new(quick, vec![slow, control(OTHER, 1, Run::Go, None)]);
     let options = ProbeOptions::new(900, 8_192);

@@ -144,3 +144,93 @@ proptest! {
         prop_assert!(world.ledger.behind((1, false)).next().is_none());
     }
 }
+
+/// Acknowledges at once whatever is told; what each has then, in packets a second.
+fn told(ledger: &mut Ledger, number: &mut u64, budget: u32) -> Vec<f64> {
+    loop {
+        let planned = ledger.plan(Some(Rate::per_second(budget)), (1, false));
+        if planned.is_empty() {
+            return ledger.entries.values().map(|entry| Rate::from_micros(entry.in_use).as_per_second()).collect();
+        }
+        for (instance, share) in planned {
+            *number += 1;
+            ledger.tell(instance, Told { number: *number, version: (1, false), share });
+            ledger.acknowledge(instance, *number);
+        }
+    }
+}
+
+/// Agents that can use so much each, for so many rounds of five seconds; the shares after each.
+fn rounds(ledger: &mut Ledger, number: &mut u64, now: &mut Time, able: &[f64], count: u64) -> Vec<Vec<f64>> {
+    let mut shares = told(ledger, number, 100);
+    let mut used = vec![0.0; able.len()];
+    (0..count)
+        .map(|_| {
+            for half in 0..3 {
+                for (who, able) in (1..).zip(able) {
+                    let at = who as usize - 1;
+                    used[at] += if half == 0 { 0.0 } else { able.min(shares[at]) * 2.5 };
+                    ledger.used(*now, InstanceId::new(who), used[at] as u64);
+                }
+                if half < 2 {
+                    *now = *now + Duration::from_millis(2_500);
+                }
+            }
+            shares = told(ledger, number, 100);
+            shares.clone()
+        })
+        .collect()
+}
+
+fn joined(count: u64) -> Ledger {
+    let mut ledger = Ledger::default();
+    for who in 1..=count {
+        ledger.hello(InstanceId::new(who), None, true, true, (1, false));
+    }
+    ledger
+}
+
+#[test]
+fn s5_what_one_does_not_use_goes_to_the_other_and_comes_back_when_it_does() {
+    let (mut ledger, mut number, mut now) = (joined(2), 0, Time::from_nanos(1));
+    assert_eq!(told(&mut ledger, &mut number, 100), [50.0, 50.0]);
+    let shares = rounds(&mut ledger, &mut number, &mut now, &[1_000.0, 5.0], 3);
+    let [fast, slow] = shares[1][..] else { panic!("{shares:?}") };
+    assert!(slow >= 5.0 && fast + 5.0 >= 95.0 && fast + slow <= 100.0, "{shares:?}");
+    assert_eq!(shares[1], shares[2], "it stays so");
+    let shares = rounds(&mut ledger, &mut number, &mut now, &[1_000.0, 1_000.0], 6);
+    assert_eq!(shares.last().map(Vec::as_slice), Some(&[50.0, 50.0][..]), "{shares:?}");
+}
+
+#[test]
+fn s5_agents_that_all_use_little_keep_equal_parts_and_so_does_one_alone() {
+    for count in [1, 4] {
+        let (mut ledger, mut number, mut now) = (joined(count), 0, Time::from_nanos(1));
+        let able = vec![2.0; count as usize];
+        let shares = rounds(&mut ledger, &mut number, &mut now, &able, 4);
+        let equal = 100.0 / count as f64;
+        assert!(shares.iter().flatten().all(|share| (share - equal).abs() < 0.01), "{shares:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn s5_parts_are_equal_but_for_those_who_use_less(
+        budget in 1..100_000 * SHARE_MIN,
+        usable in prop::collection::vec(prop::option::of(0..20_000 * SHARE_MIN), 1..9),
+    ) {
+        let served = (budget / SHARE_MIN).clamp(1, usable.len() as u64) as usize;
+        let usable = &usable[..served];
+        let shared = parts(budget, usable);
+        let (sum, count) = (shared.iter().sum::<u64>(), served as u64);
+        prop_assert!(sum <= budget && budget - sum < count, "nothing is left over, nothing is made: {sum}");
+        let equal = budget / count;
+        prop_assert!(shared.iter().all(|&part| part >= SHARE_MIN.min(equal)), "S3");
+        prop_assert!(shared.iter().all(|&part| part >= equal / KEEPS_LEAST));
+        let most = shared.iter().max();
+        for (part, usable) in shared.iter().zip(usable) {
+            let has_enough = usable.is_some_and(|usable| *part >= usable);
+            prop_assert!(has_enough || Some(part) == most, "{part} of {shared:?}");
+        }
+    }
+}

@@ -20,7 +20,7 @@ impl World {
             instance,
             AgentMessage::Hello(Hello { agent: AgentName::try_from(name.to_owned()).unwrap(), ..hello }),
         );
-        let claim = Claim { number: 1, targets, targets_each: each };
+        let claim = Claim { number: 1, targets, targets_each: each, used: Vec::new() };
         self.says(instance, AgentMessage::Claim(claim));
         self.grants_since(before)
     }

@@ -53,7 +53,7 @@ fn of_a_host_that_is_open_everywhere_so_many_findings_are_stored() {
     let ports = 1_500u32;
     let mut world = World::of(&["192.0.2.1"], Slots::new(false, (1..=1_500).collect()));
     world.connects(1, 1, vec![]);
-    let claim = |number| AgentMessage::Claim(Claim { number, targets: 10_000, targets_each: 600 });
+    let claim = |number| AgentMessage::Claim(Claim { number, targets: 10_000, targets_each: 600, used: Vec::new() });
     world.says(1, claim(1));
     let mut grants = world.grants_since(0).into_iter();
     for grant in grants.by_ref().take(1) {
