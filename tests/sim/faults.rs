@@ -67,6 +67,10 @@ pub struct Faults {
     pub changes: u64,
     /// How often an agent is told to go.
     pub drains: u64,
+    /// How many scans there are beside the one that is looked at most.
+    pub others: u64,
+    /// Whether the user cancels the scan.
+    pub cancel: bool,
     /// How late timers are, at most.
     pub late_ms: u64,
     /// How often the user drains an agent for a while.
@@ -99,6 +103,8 @@ impl Faults {
             rate: None,
             changes: 0,
             drains: 0,
+            others: 0,
+            cancel: false,
             late_ms: 20,
             user_drains: 0,
             narrow: false,
@@ -134,6 +140,8 @@ impl Faults {
             lethal: random.chance(15),
             late_ms: 20,
             user_drains: [0, 0, 1, 2][random.within(0, 3) as usize],
+            others: [0, 0, 0, 1, 2][random.within(0, 4) as usize],
+            cancel: random.chance(6),
         }
     }
 }
@@ -198,6 +206,19 @@ impl Faults {
             Bug::AllowListIgnored => Self { narrow: true, agents: 3, ..drawn },
             Bug::ControlBeforeDurable => Self { changes: 12, coordinator_crashes: 6, kills_at_writes: 4, ..drawn },
             Bug::AnsweredBeforeCommit => Self::drawn_at_writes(seed, Which::Sqlite),
+            Bug::OldClaimsHonoured => {
+                Self { latency: (100, 300), disk: (0, 2), cuts: 8, coordinator_crashes: 2, ..drawn }
+            }
+            Bug::PacerRestartsWithALease => {
+                let quick = (0, 2);
+                let rate = Some(6);
+                Self { rate, agents: 2, late_ms: 1, latency: quick, disk: quick, lethal: false, changes: 0, ..drawn }
+            }
+            Bug::CancelDeletesLeases => Self { cancel: true, latency: (20, 300), rate: None, ..drawn },
+            Bug::EndedRightRevived => {
+                let busy = Duration::from_millis(1_500);
+                Self { ttl: busy, agents: 3, cuts: 12, latency: (50, 400), coordinator_crashes: 0, ..drawn }
+            }
             _ => drawn,
         }
     }
@@ -250,6 +271,16 @@ pub enum Bug {
     NoCuttingOnDeaths,
     /// A timer that fires is not acted on.
     WakeUpLeftInThePast,
+    /// What was claimed in a session before counts in the next.
+    OldClaimsHonoured,
+    /// A share begins anew with each lease.
+    PacerRestartsWithALease,
+    /// What a later pass did not come to is told in place of what was found.
+    NotProbedReplacesAState,
+    /// What is held of a scan that is cancelled is held by nobody.
+    CancelDeletesLeases,
+    /// A session whose right ended goes on, and its renewals are answered.
+    EndedRightRevived,
 }
 
 impl Bug {
@@ -276,5 +307,10 @@ impl Bug {
         Self::PassSkipped,
         Self::NoCuttingOnDeaths,
         Self::WakeUpLeftInThePast,
+        Self::OldClaimsHonoured,
+        Self::PacerRestartsWithALease,
+        Self::NotProbedReplacesAState,
+        Self::CancelDeletesLeases,
+        Self::EndedRightRevived,
     ];
 }

@@ -94,7 +94,7 @@ impl World {
             }
         }
         let instance = self.agents[agent].instance;
-        let leases = self.store.leases(SCAN).unwrap_or_default();
+        let leases = self.store.leases(probe.scan).unwrap_or_default();
         let holder = leases.iter().find(|lease| lease.epoch == probe.id.epoch).and_then(|lease| lease.holder);
         if holder != Some(instance) {
             self.broke(format!(
@@ -103,10 +103,17 @@ impl World {
             ));
         }
         let host = Target { slot: Slot::Ping, ..probe.target };
-        if self.plan.slots().discover() && probe.target != host && !self.network.expected(host).is_sign_of_life() {
+        let is_main = probe.scan == SCAN;
+        if is_main
+            && self.plan.slots().discover()
+            && probe.target != host
+            && !self.network.expected(host).is_sign_of_life()
+        {
             self.broke(format!("O8: agent {agent} probes {}, a port of a host that is down", probe.target));
         }
-        self.look_at_send(probe.target);
+        if is_main {
+            self.look_at_send(probe.target);
+        }
         if !self.allow(agent).contains(probe.target.address) {
             self.broke(format!("O12: agent {agent} probes {}, which its allow-list does not hold", probe.target));
         }
@@ -212,7 +219,7 @@ impl World {
         self.agents[agent].life += 1;
         self.agents[agent].frozen_until = self.now;
         let old = self.agents[agent].instance;
-        let held = self.store.leases(SCAN).unwrap_or_default().iter().any(|lease| lease.holder == Some(old));
+        let held = self.leases().iter().any(|lease| lease.holder == Some(old));
         self.reached.two_live_instances += u64::from(held);
         if self.agents[agent].stays_away {
             return;

@@ -1,7 +1,8 @@
 //! The user who changes what holds for the scan while it runs, and what must hold from then on.
 //!
 //! - O10: once a state is said to be in force, nothing that it excludes is probed, by anybody, and nothing at all while it pauses.
-//! - O11: in no second more probes than the budget and one burst of each share, over all agents.
+//! - O11: in no second more probes than the budget and one burst of each share, over all agents; in no ten seconds ten times as many and
+//!   one burst of each, and of each process that started.
 
 use super::*;
 use coordinator_core::control::{Change, ControlState, Intent};
@@ -47,6 +48,14 @@ impl User {
         }
     }
 
+    /// The most that the fleet might send a second within such a time. A bound ends where the next begins, and counts for the time after.
+    fn most(&self, now: Time, time: Duration) -> f64 {
+        let late = Duration::from_millis(10);
+        let over = |at: usize| self.bounds.get(at + 1).is_some_and(|&(from, _)| from + time + late <= now);
+        let bounds = self.bounds.iter().enumerate().filter(|(at, _)| !over(*at));
+        bounds.map(|(_, &(_, bound))| bound).fold(0.0, f64::max)
+    }
+
     fn bound(&mut self, now: Time) {
         let most = self.rates.iter().filter_map(|ask| ask.rate).fold(self.rate, f64::max);
         self.bounds.push_back((now, most));
@@ -77,6 +86,10 @@ impl World {
             }
             self.after(at, Happening::Ask(change));
         }
+        if self.faults.cancel {
+            let at = self.random.millis(0, 8_000);
+            self.after(at, Happening::Ask(Change::Cancel));
+        }
     }
 
     pub(super) fn ask(&mut self, change: Change) {
@@ -98,6 +111,12 @@ impl World {
             }
             Change::Exclude(more) => self.user.excluded.extend(more),
             Change::Pause => {}
+            Change::Cancel => {
+                self.reached.cancels += u64::from(self.finished.is_none());
+                if self.bug == Some(Bug::CancelDeletesLeases) {
+                    self.delete_leases();
+                }
+            }
             _ => {
                 self.user.unanswered_resume = Some(ask);
                 self.after(Duration::from_secs(5), Happening::AskAgain(ask));
@@ -151,15 +170,19 @@ impl World {
         let (now, second) = (self.now, Duration::from_secs(1));
         let user = &mut self.user;
         user.sends.push_back(now);
-        while user.sends.front().is_some_and(|&at| at + second <= now) {
+        while user.sends.front().is_some_and(|&at| at + second * 10 <= now) {
             user.sends.pop_front();
         }
-        // A bound ends where the next begins, and counts for the second after.
-        while user.bounds.get(1).is_some_and(|&(from, _)| from + second + Duration::from_millis(10) <= now) {
+        while user.bounds.get(1).is_some_and(|&(from, _)| from + second * 11 <= now) {
             user.bounds.pop_front();
         }
-        let most = user.bounds.iter().map(|&(_, bound)| bound).fold(0.0, f64::max);
-        let (sent, agents) = (user.sends.len() as f64, self.agents.len() as f64);
+        let (most, ever) = (user.most(now, second), user.most(now, second * 10));
+        let sent = user.sends.iter().rev().take_while(|&&at| at + second > now).count() as f64;
+        let (in_ten, agents) = (user.sends.len() as f64, self.agents.len() as f64);
+        let begun = (self.reached.agent_crashes + self.reached.drains) as f64;
+        if in_ten > ever * 10.0 * 1.02 + 2.0 * agents + begun {
+            self.broke(format!("O11: {in_ten} probes in ten seconds, of {ever} a second"));
+        }
         // A burst of each, once more for what waited with those who send; and clocks that are fast.
         let allowed = most * 1.02 + 2.0 * agents;
         if sent > allowed {

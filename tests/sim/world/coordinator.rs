@@ -41,18 +41,31 @@ impl World {
             match output {
                 Output::Store(id, request) => self.ask_disk(id, request),
                 Output::Send(session, message) => self.coordinator_sends(session, *message),
-                Output::Close(session) => self.close(session, true),
+                Output::Close(session) => {
+                    self.closed.insert(session);
+                    if self.bug != Some(Bug::EndedRightRevived) {
+                        self.close(session, true);
+                    }
+                }
                 Output::Event(
                     Event::Created { .. } | Event::Rests { .. } | Event::Removed { .. } | Event::Drains { .. },
                 ) => {}
                 Output::Event(Event::Committed { progress, .. }) => self.note(progress.settled()),
                 Output::Event(Event::Changed { ask, outcome, .. }) => self.answered_change(ask, outcome.ok()),
-                Output::Event(Event::Control { state, waits_for, .. }) => self.hears_control(&state, &waits_for),
-                Output::Event(Event::Finished { status, .. }) => {
-                    if self.store.scans().map(|scans| scans[0].status).ok() != Some(status) {
+                Output::Event(Event::Control { scan, state, waits_for }) if scan == SCAN => {
+                    self.hears_control(&state, &waits_for);
+                }
+                Output::Event(Event::Control { .. }) => {}
+                Output::Event(Event::Finished { scan, status }) => {
+                    let kept = self.store.scans().unwrap_or_default();
+                    if kept.iter().find(|record| record.id == scan).map(|record| record.status) != Some(status) {
                         self.broke("O3: the end was announced before it was durable".into());
                     }
-                    self.finished = Some(status);
+                    if scan == SCAN {
+                        self.finished = Some(status);
+                    } else {
+                        self.other_finished(scan, status);
+                    }
                 }
             }
         }
@@ -184,7 +197,7 @@ impl World {
     }
 
     pub(super) fn look_at_commit(&mut self, commit: &Commit) {
-        let leases = self.store.leases(SCAN).unwrap_or_default();
+        let leases = self.store.leases(commit.scan).unwrap_or_default();
         let of_lease = leases.iter().find(|lease| lease.epoch == commit.epoch);
         let covered = of_lease.map(|it| protocol::covers::count(&it.covers, it.shard.lo, it.shard.hi)).unwrap_or(0);
         let outcomes = protocol::chunk::decode(&commit.chunk, covered).unwrap_or_default();
@@ -198,7 +211,7 @@ impl World {
 
     /// The deliberate bug: whatever lease now covers the targets of a dead epoch, the report settles it.
     pub(super) fn force(&mut self, commit: &Commit) {
-        let leases = self.store.leases(SCAN).unwrap_or_default();
+        let leases = self.store.leases(commit.scan).unwrap_or_default();
         if leases.iter().any(|lease| lease.epoch == commit.epoch) {
             return;
         }
@@ -243,21 +256,30 @@ impl World {
         if let Some(timeline) = &mut self.timeline {
             timeline.coordinator_started.push(at);
         }
-        if self.store.scans().is_ok_and(|scans| scans.is_empty()) {
-            // It crashed before the scan was durable: nobody was told of it, so the user submits it again.
-            self.coordinator = Some(Coordinator::new(self.settings));
-            self.coordinator_gets(Input::Submit(self.record()));
-            return self.tell_drained();
-        }
-        match Resumed::load(&*self.store, SCAN) {
+        let kept = self.store.scans().unwrap_or_default();
+        let running = kept.iter().filter(|record| record.status == ScanStatus::Running);
+        let resumed: Result<Vec<_>, _> = running.map(|record| Resumed::load(&*self.store, record.id)).collect();
+        match resumed {
             Ok(resumed) => {
                 let jumped = self.bug == Some(Bug::StoredDeadline) && self.random.chance(50);
                 let no_wait = self.bug == Some(Bug::NoWaitAfterRestart) || jumped;
-                self.coordinator = Some(Coordinator::resume(self.settings, self.now, &[resumed], no_wait));
+                self.coordinator = Some(Coordinator::resume(self.settings, self.now, &resumed, no_wait));
             }
             Err(error) => self.broke(format!("what is stored cannot be read: {error}")),
         }
+        if !kept.iter().any(|record| record.id == SCAN) {
+            // It crashed before the scan was durable: nobody was told of it, so the user submits it again.
+            self.coordinator_gets(Input::Submit(self.record()));
+        }
+        self.submit_again();
         self.tell_drained();
+        // An end that was durable, and that nobody was told of.
+        for record in kept.iter().filter(|record| record.status != ScanStatus::Running) {
+            match record.id {
+                SCAN => self.finished = Some(record.status),
+                id => self.other_finished(id, record.status),
+            }
+        }
     }
 
     pub(super) fn record(&self) -> ScanRecord {
@@ -281,13 +303,12 @@ impl World {
     }
 
     pub(super) fn audit(&mut self) {
-        if self.store.scans().is_ok_and(|scans| scans.is_empty()) {
-            return;
+        for scan in self.scans() {
+            if let Err(error) = self.store.audit(scan) {
+                self.broke(format!("O5: {error}"));
+            }
         }
-        if let Err(error) = self.store.audit(SCAN) {
-            self.broke(format!("O5: {error}"));
-        }
-        if let Some(&lost) = self.announced.iter().find(|&&epoch| !self.store.is_taken(SCAN, epoch).unwrap_or(false)) {
+        if let Some(&lost) = self.announced.iter().find(|&&epoch| !self.is_taken(epoch)) {
             self.broke(format!("O3: lease {lost} was announced as taken and is not stored"));
         }
     }

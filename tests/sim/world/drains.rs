@@ -21,8 +21,7 @@ impl World {
         if drained {
             self.drained.insert(agent);
             let instance = self.agents[agent].instance;
-            let leases = self.store.leases(SCAN).unwrap_or_default();
-            let at_work = leases.iter().any(|lease| lease.holder == Some(instance));
+            let at_work = self.leases().iter().any(|lease| lease.holder == Some(instance));
             self.reached.drained_at_work += u64::from(at_work && self.agents[agent].machine.is_some());
         } else {
             self.drained.remove(&agent);

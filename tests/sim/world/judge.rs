@@ -1,6 +1,17 @@
 //! The end of a run: the result against the truth.
 
+use super::replaced::Replaced;
 use super::*;
+use coordinator_core::progress::Progress;
+use coordinator_core::store::Store;
+
+/// What rows come to.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sums {
+    judged: u64,
+    not_probed: u64,
+    pub(super) expected: u64,
+}
 
 impl World {
     pub(super) fn judge(mut self) -> Result<Ran, String> {
@@ -9,26 +20,16 @@ impl World {
             self.lethal.filter(|lethal| self.is_asked(*lethal) && !self.user.excluded.contains(lethal.address));
         let whole = if killer.is_some() { ScanStatus::Partial } else { ScanStatus::Done };
         // What was excluded in time kills nobody.
-        if self.finished != Some(whole) && !(self.lethal.is_some() && killer.is_none()) {
+        let cancelled = self.finished == Some(ScanStatus::Cancelled) && self.faults.cancel;
+        if self.finished != Some(whole) && !(self.lethal.is_some() && killer.is_none()) && !cancelled {
             self.broke(format!("O6: the scan ended as {:?}", self.finished));
         }
-        let (mut judged, mut expected, mut not_probed) = (0, 0, 0);
-        for number in 0..self.plan.cohorts() {
-            let hosts = rows::of_cohort(&*self.store, SCAN, &self.plan, number, ScanStatus::Running)
-                .map_err(|error| error.to_string())?;
-            for host in hosts {
-                judged += host.targets();
-                not_probed += host.not_probed();
-                expected += self.judge_host(&host);
-            }
-        }
-        if judged != expected {
-            self.broke(format!("O4: {judged} targets in the result, {expected} in the plan"));
-        }
+        let plan = self.plan.clone();
+        let sums = self.judge_scan(SCAN, &plan)?;
+        let expected = sums.expected;
         let Resumed { progress, loss, .. } = Resumed::load(&*self.store, SCAN).map_err(|error| error.to_string())?;
-        if (progress.targets, progress.probed()) != (judged, judged - not_probed) {
-            self.broke(format!("O9: {judged} targets in the rows, {not_probed} not probed, and {progress:?}"));
-        }
+        self.judge_progress(sums, &progress);
+        self.judge_others()?;
         if let Some(counters) = self.coordinator.as_ref().map(Coordinator::counters) {
             self.reached.fenced_or_duplicate += counters.fenced + counters.duplicate;
         }
@@ -48,6 +49,36 @@ impl World {
         }
     }
 
+    /// The rows of a scan against the truth.
+    pub(super) fn judge_scan(&mut self, scan: ScanId, plan: &Plan) -> Result<Sums, String> {
+        let mut sums = Sums::default();
+        let is_broken = self.bug == Some(Bug::NotProbedReplacesAState);
+        let replaced = self.store.copy().filter(|_| is_broken).map(Replaced);
+        for number in 0..plan.cohorts() {
+            let store: &dyn Store = match &replaced {
+                Some(replaced) => replaced,
+                None => &*self.store,
+            };
+            let hosts = rows::of_cohort(store, scan, plan, number, ScanStatus::Running);
+            for host in hosts.map_err(|error| error.to_string())? {
+                sums.judged += host.targets();
+                sums.not_probed += host.not_probed();
+                sums.expected += self.judge_host(&host, plan.slots());
+            }
+        }
+        if sums.judged != sums.expected {
+            self.broke(format!("O4: {} targets in the result, {} in the plan", sums.judged, sums.expected));
+        }
+        Ok(sums)
+    }
+
+    pub(super) fn judge_progress(&mut self, sums: Sums, progress: &Progress) {
+        let Sums { judged, not_probed, .. } = sums;
+        if (progress.targets, progress.probed()) != (judged, judged - not_probed) {
+            self.broke(format!("O9: {judged} targets in the rows, {not_probed} not probed, and {progress:?}"));
+        }
+    }
+
     /// Whether a target is asked at all: in stages only where its host is up.
     fn is_asked(&self, target: Target) -> bool {
         let ping = Target { slot: Slot::Ping, ..target };
@@ -55,8 +86,7 @@ impl World {
     }
 
     /// How many targets the host has. In stages, one that was found down has no other than its ping.
-    pub(super) fn judge_host(&mut self, host: &coordinator_core::host::Host) -> u64 {
-        let asked = self.plan.slots();
+    fn judge_host(&mut self, host: &coordinator_core::host::Host, asked: &Slots) -> u64 {
         let is_up = host.ping.is_some_and(|ping| ping.outcome.is_sign_of_life());
         let ports = asked.ports().iter().map(Slot::Tcp).filter(|_| is_up || !asked.discover());
         let slots: Vec<_> = ports.chain(asked.ping().then_some(Slot::Ping)).collect();
@@ -71,6 +101,14 @@ impl World {
             return host.targets();
         }
         let targets = slots.len() as u64;
+        if self.finished == Some(ScanStatus::Cancelled) && asked == self.plan.slots() {
+            // How far it came is a matter of moments: what it found is the truth.
+            let mut open = host.open.iter().map(|open| Target { address: host.address, slot: Slot::Tcp(open.port) });
+            if open.any(|target| self.network.expected(target).state() != State::Open) {
+                self.broke(format!("O4: {host:?} differs from the truth"));
+            }
+            return host.targets();
+        }
         let mut expected: BTreeMap<Outcome, i64> = BTreeMap::new();
         let mut open = Vec::new();
         for slot in slots {

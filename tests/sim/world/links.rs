@@ -30,7 +30,7 @@ impl World {
 
     pub(super) fn coordinator_sends(&mut self, session: SessionId, message: CoordinatorMessage) {
         if let CoordinatorMessage::Committed { epoch, reply: CommitReply::Applied } = message {
-            if !self.store.is_taken(SCAN, epoch).unwrap_or(false) {
+            if !self.is_taken(epoch) {
                 self.broke(format!("O3: the reply to lease {epoch} was sent before it was durable"));
             }
             self.announced.insert(epoch);
@@ -40,11 +40,15 @@ impl World {
             self.after(Duration::ZERO, Happening::ToCoordinator { session, message: Some(acknowledge) });
         }
         self.reached.given_back += u64::from(matches!(message, CoordinatorMessage::GiveBack { .. }));
+        self.look_at_answer(session, &message);
         let message = match message {
             CoordinatorMessage::Welcome(mut welcome) if self.bug == Some(Bug::RightCountedFromTheAnswer) => {
                 // The question and its answer take so long at most, while nothing is cut.
                 welcome.ttl_ms += 2 * self.faults.latency.1 as u32;
                 CoordinatorMessage::Welcome(welcome)
+            }
+            CoordinatorMessage::Answered { number } if self.bug == Some(Bug::OldClaimsHonoured) => {
+                CoordinatorMessage::Answered { number: number - 1 }
             }
             CoordinatorMessage::GiveBack { epoch } if self.bug == Some(Bug::GivenBackInOneStep) => {
                 self.give_back_at_once(session, epoch);
@@ -71,8 +75,10 @@ impl World {
     }
 
     pub(super) fn agent_sends(&mut self, agent: usize, message: &AgentMessage) {
-        if let AgentMessage::Hello(hello) = message {
-            self.agents[agent].hello = Some(hello.clone());
+        match (message, self.agents[agent].session) {
+            (AgentMessage::Hello(hello), _) => self.agents[agent].hello = Some(hello.clone()),
+            (AgentMessage::Claim(claim), Some(session)) => self.agents[agent].claim = Some((session, claim.clone())),
+            _ => {}
         }
         let message = through_codec(message);
         let Some((session, last)) =
@@ -108,7 +114,7 @@ impl World {
             return;
         }
         match message {
-            Some(message) => self.coordinator_gets(Input::Message(session, Box::new(message))),
+            Some(message) => self.coordinator_hears(session, message),
             None => {
                 self.coordinator_gets(Input::Closed(session));
                 if self.bug == Some(Bug::LostConnectionFreesLeases) {
@@ -120,8 +126,7 @@ impl World {
 
     /// A deliberate bug: what is asked back counts as given back, whatever its holder does with it.
     fn give_back_at_once(&mut self, session: SessionId, epoch: Epoch) {
-        let leases = self.store.leases(SCAN).unwrap_or_default();
-        let Some(lease) = leases.into_iter().find(|lease| lease.epoch == epoch) else { return };
+        let Some(lease) = self.leases().into_iter().find(|lease| lease.epoch == epoch) else { return };
         let covered = protocol::covers::count(&lease.covers, lease.shard.lo, lease.shard.hi) as usize;
         let chunk = protocol::chunk::encode(&vec![Outcome::not_probed(Cause::Interrupted); covered]);
         let report = protocol::message::Report { epoch, chunk, findings: Vec::new(), checks: Default::default() };

@@ -12,17 +12,24 @@
 //! - O9: progress, read from the store, is the sum of the rows.
 //! - O13: a target is `agent-failed` if it kills who probes it, and no other is.
 //! - O10, O11: see `changes.rs`; O14: see `drains.rs`.
+//! - O15: nothing is granted in a session that has claimed nothing.
+//! - O16: in a session that the coordinator closed nothing is answered any more.
 //! - O12: an agent probes nothing that its allow-list does not hold.
 
 mod agents;
+mod answers;
 mod changes;
 mod coordinator;
 mod drains;
 mod judge;
 mod links;
+mod others;
+mod reached;
+mod replaced;
 mod script;
 mod store;
 
+pub use reached::Reached;
 pub use script::{Step, Timeline, run_script};
 pub use store::Which;
 
@@ -39,6 +46,7 @@ use coordinator_core::resume::Resumed;
 use coordinator_core::rows;
 use coordinator_core::settings::Settings;
 use coordinator_core::store::{Commit, Committed, ScanRecord, ScanStatus, StoreReply, StoreRequest};
+use others::Other;
 use protocol::codec;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
 use protocol::message::{AgentMessage, CommitReply, CoordinatorMessage, PingMethod, ProbeOptions, Run};
@@ -54,90 +62,6 @@ use store::SimStore;
 const SCAN: ScanId = ScanId::from_bytes([1; 16]);
 /// Far beyond what any run takes once it has healed.
 const END: Duration = Duration::from_secs(20_000);
-
-/// What a run came by. A run of many seeds that missed one of these proves less than it seems to.
-#[derive(Debug, Default, Clone)]
-pub struct Reached {
-    coordinator_crashes: u64,
-    agent_crashes: u64,
-    cuts: u64,
-    freezes_past_a_right: u64,
-    refused_at_send: u64,
-    halted_at_send: u64,
-    changes_in_force: u64,
-    changes_waited: u64,
-    sends_at_the_budget: u64,
-    drains: u64,
-    drained_at_work: u64,
-    out_of_scope: u64,
-    given_back: u64,
-    fenced_or_duplicate: u64,
-    late_reports_of_returned_leases: u64,
-    two_live_instances: u64,
-    leases_let_go: u64,
-    killed_by_a_target: u64,
-    pub killed_before_a_write: u64,
-    pub killed_inside_a_write: u64,
-    pub killed_before_the_answer: u64,
-    virtual_seconds: u64,
-}
-
-impl Reached {
-    fn fields(&self) -> [(&'static str, u64); 21] {
-        [
-            ("coordinator_crashes", self.coordinator_crashes),
-            ("agent_crashes", self.agent_crashes),
-            ("cuts", self.cuts),
-            ("freezes_past_a_right", self.freezes_past_a_right),
-            ("refused_at_send", self.refused_at_send),
-            ("halted_at_send", self.halted_at_send),
-            ("changes_in_force", self.changes_in_force),
-            ("changes_waited", self.changes_waited),
-            ("drains", self.drains),
-            ("drained_at_work", self.drained_at_work),
-            ("out_of_scope", self.out_of_scope),
-            ("given_back", self.given_back),
-            ("sends_at_the_budget", self.sends_at_the_budget),
-            ("fenced_or_duplicate", self.fenced_or_duplicate),
-            ("late_reports_of_returned_leases", self.late_reports_of_returned_leases),
-            ("two_live_instances", self.two_live_instances),
-            ("leases_let_go", self.leases_let_go),
-            ("killed_by_a_target", self.killed_by_a_target),
-            ("killed_before_a_write", self.killed_before_a_write),
-            ("killed_inside_a_write", self.killed_inside_a_write),
-            ("killed_before_the_answer", self.killed_before_the_answer),
-        ]
-    }
-
-    pub fn missing(&self) -> Vec<&'static str> {
-        self.fields().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
-    }
-
-    pub fn add(&mut self, other: &Self) {
-        self.coordinator_crashes += other.coordinator_crashes;
-        self.agent_crashes += other.agent_crashes;
-        self.cuts += other.cuts;
-        self.freezes_past_a_right += other.freezes_past_a_right;
-        self.refused_at_send += other.refused_at_send;
-        self.halted_at_send += other.halted_at_send;
-        self.changes_in_force += other.changes_in_force;
-        self.changes_waited += other.changes_waited;
-        self.drains += other.drains;
-        self.drained_at_work += other.drained_at_work;
-        self.out_of_scope += other.out_of_scope;
-        self.given_back += other.given_back;
-        self.sends_at_the_budget += other.sends_at_the_budget;
-        self.fenced_or_duplicate += other.fenced_or_duplicate;
-        self.late_reports_of_returned_leases += other.late_reports_of_returned_leases;
-        self.two_live_instances += other.two_live_instances;
-        self.leases_let_go += other.leases_let_go;
-        self.killed_by_a_target += other.killed_by_a_target;
-        self.killed_before_a_write += other.killed_before_a_write;
-        self.killed_inside_a_write += other.killed_inside_a_write;
-        self.killed_before_the_answer += other.killed_before_the_answer;
-        self.virtual_seconds += other.virtual_seconds;
-    }
-}
 
 /// A run that kept every promise.
 #[derive(Debug)]
@@ -203,6 +127,8 @@ enum Happening {
     Drain(usize),
     /// The user drains an agent, or gives it work again.
     SetDrained(usize, bool),
+    /// One of the other scans is submitted.
+    SubmitOther(usize),
     /// It went by itself, and everything that it said was sent.
     Gone {
         agent: usize,
@@ -239,6 +165,10 @@ struct SimAgent {
     frozen_until: Time,
     /// What it said last.
     hello: Option<protocol::message::Hello>,
+    /// What it claimed last, and in which session.
+    claim: Option<(SessionId, protocol::message::Claim)>,
+    /// What it was told last of each scan.
+    told: BTreeMap<ScanId, protocol::message::Control>,
     /// What those who send at it keep to.
     orders: Orders,
     /// This machine's clock is `offset + elapsed × rate`.
@@ -290,6 +220,11 @@ pub struct World {
     in_flight: BTreeMap<Target, (usize, u64, Epoch)>,
     announced: BTreeSet<Epoch>,
     drained: BTreeSet<usize>,
+    /// Scans beside the one that is looked at most.
+    others: Vec<Other>,
+    /// Sessions that have claimed, and that the coordinator closed.
+    claimed: BTreeSet<SessionId>,
+    closed: BTreeSet<SessionId>,
     finished: Option<ScanStatus>,
     user: User,
     reached: Reached,
@@ -359,14 +294,14 @@ pub fn run_in(scene: Scene, random: Random, seed: u64, faults: Faults, bug: Opti
     while let Some(((at, _), happening)) = world.queue.pop_first() {
         world.now = at;
         if at > Time::ZERO + END {
-            let left = world.store.leases(SCAN).unwrap_or_default();
+            let left = world.leases();
             return Err(format!("O6: the scan did not finish after everything had healed; leased are {left:?}"));
         }
         world.happen(happening);
         if let Some(broken) = world.broken.take() {
             return Err(broken);
         }
-        if world.finished.is_some() {
+        if world.finished.is_some() && world.others.iter().all(|other| other.finished.is_some()) {
             return world.judge();
         }
     }
@@ -412,6 +347,9 @@ impl World {
             in_flight: BTreeMap::new(),
             announced: BTreeSet::new(),
             drained: BTreeSet::new(),
+            others: Vec::new(),
+            claimed: BTreeSet::new(),
+            closed: BTreeSet::new(),
             finished: None,
             user: User::new(faults.rate),
             reached: Reached::default(),
@@ -443,6 +381,8 @@ impl World {
                 cut_until: Time::ZERO,
                 frozen_until: Time::ZERO,
                 hello: None,
+                claim: None,
+                told: BTreeMap::new(),
                 orders: Orders::default(),
                 offset: self.random.within(0, 1_000_000_000_000),
                 rate: 1.0 + drift / 1e6,
@@ -489,6 +429,7 @@ impl World {
         }
         self.populate_changes();
         self.populate_drains();
+        self.populate_others();
     }
 
     fn after(&mut self, delay: Duration, happening: Happening) {
@@ -558,6 +499,7 @@ impl World {
             Happening::InForceTooEarly { .. } => {}
             Happening::Drain(agent) => self.drain_out(agent),
             Happening::SetDrained(agent, drained) => self.set_drained(agent, drained),
+            Happening::SubmitOther(which) => self.submit_other(which),
             Happening::Gone { agent, life } if self.agents[agent].life == life => self.crash_agent(agent),
             Happening::Gone { .. } => {}
             Happening::Ordered { agent, life, orders } => self.ordered(agent, life, orders),

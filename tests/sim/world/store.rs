@@ -34,6 +34,14 @@ impl SimStore {
         Ok(Self::Sqlite { store: Some(Box::new(store)), path, _directory: directory })
     }
 
+    /// A copy of what is kept, of the store in memory.
+    pub(super) fn copy(&self) -> Option<MemoryStore> {
+        match self {
+            Self::Memory { store, .. } => Some(store.clone()),
+            Self::Sqlite { .. } => None,
+        }
+    }
+
     /// To be called before a group within which the process is killed.
     pub(super) fn remember(&mut self) {
         if let Self::Memory { store, before } = self {
