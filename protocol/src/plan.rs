@@ -288,6 +288,12 @@ impl Plan {
         self.order.at(position)
     }
 
+    /// At which position of the order cohort `number` comes. `None` unless `number < cohorts`.
+    #[must_use]
+    pub fn position_of(&self, number: u64) -> Option<u64> {
+        self.order.position(number)
+    }
+
     /// Cohort `number`: the addresses of ranks `c × H .. (c + 1) × H`, where c is `number`, for each vantage anew. `None` unless
     /// `number < cohorts`.
     #[must_use]
@@ -563,7 +569,15 @@ impl Cohort {
         })
     }
 
-    fn host_order(&self, slot: u32) -> Permutation {
+    /// The slot at a position, `0..slots().len()`: the targets of `position * hosts()..(position + 1) * hosts()` ask for it.
+    #[must_use]
+    pub fn slot_at(&self, position: u32) -> Option<Slot> {
+        if position < self.slots.len() { self.slots.at(position, &self.ports) } else { None }
+    }
+
+    /// The order in which the slot at a position is asked of the hosts: of places, their ranks.
+    #[must_use]
+    pub fn host_order(&self, slot: u32) -> Permutation {
         Permutation::new(u64::from(self.hosts()), derive(self.key ^ purpose::HOSTS.rotate_right(8), u64::from(slot)))
     }
 }

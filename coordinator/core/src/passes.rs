@@ -64,8 +64,7 @@ impl History {
     #[must_use]
     pub fn then(self, next: Self) -> Self {
         let tries = self.tries.saturating_add(next.tries);
-        let keeps = self.outcome.is_probed() && (!next.outcome.is_probed() || next.outcome.is_silence());
-        Self { tries, ..if keeps { self } else { next } }
+        Self { tries, ..if replaces(self.outcome, next.outcome) { next } else { self } }
     }
 
     /// True if the next pass covers it. `among_first`: it is among the first of its host; `alive`: its host gave a sign of life.
@@ -80,6 +79,13 @@ impl History {
             None => self.outcome.is_silence() && (alive || among_first) && policy.wants_try_after(self.tries),
         }
     }
+}
+
+/// Whether what a further pass says of a target stands in the place of what was known: `not-probed` never replaces a state, and silence
+/// never an answer.
+#[must_use]
+pub const fn replaces(known: Outcome, next: Outcome) -> bool {
+    !known.is_probed() || (next.is_probed() && !next.is_silence())
 }
 
 /// Every step of a cohort's targets at `indices`, pass by pass: the index, what was known before and what after. Memory grows with

@@ -9,7 +9,9 @@
 
 use coordinator_core::coordinator::RequestId;
 use coordinator_core::store::{Store, StoreError, StoreReply, StoreRequest};
+use coordinator_core::tally::{Packed, Part};
 use portsweep_agent::queue::{Bounds, PushError, Reader, Writer, bounded};
+use protocol::id::ScanId;
 use std::io;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -35,7 +37,31 @@ type Look = Box<dyn FnOnce(Result<&dyn Store, StoreError>) + Send>;
 
 enum Asked {
     CarryOut(RequestId, Box<StoreRequest>),
+    Alone(Alone),
+}
+
+/// What is not done together with requests, and answered to nobody who waits for these.
+enum Alone {
     Look(Look),
+    /// [`Store::keep_tally`].
+    Tally(Box<(ScanId, u64, u64, Packed)>),
+}
+
+impl Alone {
+    fn carry_out(self, store: &mut dyn Store) {
+        match self {
+            Self::Look(look) => look(Ok(&*store)),
+            Self::Tally(counted) => {
+                let (scan, cohort, reports, tally) = *counted;
+                if let Err(error) = store.keep_tally(scan, cohort, reports, &tally) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a tally is not kept: it is counted again"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// Why the store could not be asked.
@@ -86,7 +112,7 @@ pub fn start(mut store: Box<dyn Store>) -> io::Result<(StoreHandle, Reader<Answe
     };
     std::thread::Builder::new().name("store".into()).spawn(move || {
         while let Some(first) = asked.next_blocking() {
-            let (group, look) = gather(first, &mut asked);
+            let (group, alone) = gather(first, &mut asked);
             for answer in carry_out(&mut *store, group) {
                 let bytes = answer_bytes(&answer);
                 if let Err(PushError::Full(queue, _)) = timer.block_on(answers.push(answer, bytes, ANSWER_TIMEOUT)) {
@@ -94,8 +120,8 @@ pub fn start(mut store: Box<dyn Store>) -> io::Result<(StoreHandle, Reader<Answe
                 }
                 // Where it is closed the coordinator is gone, and what was asked is kept all the same.
             }
-            if let Some(look) = look {
-                look(Ok(&*store));
+            if let Some(alone) = alone {
+                alone.carry_out(&mut *store);
             }
         }
     })?;
@@ -138,14 +164,14 @@ fn answer_bytes((_, reply): &Answer) -> usize {
     size_of::<Answer>() + beside
 }
 
-/// What waits and may be one transaction, and the look that ends it.
-fn gather(first: Asked, asked: &mut Reader<Asked>) -> (Vec<(RequestId, StoreRequest)>, Option<Look>) {
+/// What waits and may be one transaction, and what ends it.
+fn gather(first: Asked, asked: &mut Reader<Asked>) -> (Vec<(RequestId, StoreRequest)>, Option<Alone>) {
     let mut group = Vec::new();
     let mut next = Some(first);
     while let Some(asked_now) = next {
         match asked_now {
             Asked::CarryOut(id, request) => group.push((id, *request)),
-            Asked::Look(look) => return (group, Some(look)),
+            Asked::Alone(alone) => return (group, Some(alone)),
         }
         next = if group.len() < GROUP_MAX { asked.try_pop().ok() } else { None };
     }
@@ -194,6 +220,14 @@ impl StoreHandle {
         (self.queue.depth().0, self.looks.as_ref().map_or(0, |looks| looks.depth().0))
     }
 
+    /// Has the tally of a closed cohort kept, unless that has other reports by then; never waits. Where there is no room it is not kept:
+    /// whoever needs it counts it again.
+    pub fn keep_tally(&self, scan: ScanId, cohort: u64, reports: u64, tally: Packed) {
+        let bytes = Part::ALL.iter().map(|part| tally.part(*part).len()).sum();
+        let _counted_again =
+            self.queue.try_push(Asked::Alone(Alone::Tally(Box::new((scan, cohort, reports, tally)))), bytes);
+    }
+
     /// Looks at what is stored: at least all that was answered before. It is one moment's, and stays so while it is looked at. Waits
     /// for room and for its turn.
     ///
@@ -209,7 +243,9 @@ impl StoreHandle {
         });
         let is_full = match &self.looks {
             Some(looks) => looks.push(look, 1, LOOK_TIMEOUT).await.map_err(|error| error.is_full()),
-            None => self.queue.push(Asked::Look(look), 1, LOOK_TIMEOUT).await.map_err(|error| error.is_full()),
+            None => {
+                self.queue.push(Asked::Alone(Alone::Look(look)), 1, LOOK_TIMEOUT).await.map_err(|error| error.is_full())
+            }
         };
         is_full.map_err(|is_full| if is_full { LookError::Full } else { LookError::Closed })?;
         answer.await.map_err(|_| LookError::Closed)?.map_err(LookError::Store)
@@ -223,7 +259,6 @@ mod tests {
     use coordinator_core::store::ScanRecord;
     use coordinator_core::store::conformance::example;
     use coordinator_core::store::memory::MemoryStore;
-    use protocol::id::ScanId;
 
     fn requests(scans: &[ScanRecord]) -> Vec<(RequestId, StoreRequest)> {
         (1..).map(RequestId).zip(scans.iter().cloned().map(StoreRequest::CreateScan)).collect()

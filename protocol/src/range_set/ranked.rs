@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -85,6 +86,39 @@ impl RankedRanges {
             }
         };
         (offset < self.range_len(range)).then(|| self.first_ranks[range] + offset)
+    }
+
+    /// The ranks of the addresses from `low` to `high`, both included, that are in the set: they stand together. Both ends are of one IP
+    /// version. O(log ranges).
+    pub fn ranks_within(&self, low: IpAddr, high: IpAddr) -> Range<u64> {
+        let below = |address: u128, is_v4: bool| {
+            let (first, end) =
+                if is_v4 { (0, self.v4_starts.len()) } else { (self.v4_starts.len(), self.range_count()) };
+            let starts_below = if is_v4 {
+                self.v4_starts.partition_point(|&start| u128::from(start) < address)
+            } else {
+                self.v6_starts.partition_point(|&start| start < address)
+            };
+            // The last range that starts below it may reach beyond it; without one, all of its IP version are above.
+            let Some(range) = (first + starts_below).checked_sub(1).filter(|range| (first..end).contains(range)) else {
+                return self.first_ranks.get(first).copied().unwrap_or(self.len);
+            };
+            let start = if is_v4 { self.v4_starts[range].into() } else { self.v6_starts[range - first] };
+            let offset = u64::try_from(address - start).unwrap_or(u64::MAX);
+            self.first_ranks[range] + offset.min(self.range_len(range))
+        };
+        // Taken as they are written: the IPv4-mapped block holds nothing, and one end in it may be the end of a wider range.
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(address) => (u128::from(address.to_bits()), true),
+            IpAddr::V6(address) => (address.to_bits(), false),
+        };
+        let ((low, is_v4), (high, _)) = (bits(low), bits(high));
+        let from = below(low, is_v4);
+        let to = match high.checked_add(1) {
+            Some(next) => below(next, is_v4),
+            None => self.len,
+        };
+        from..to.max(from)
     }
 
     /// The addresses of the ranks `low_rank..high_rank`, which get the ranks from 0 on. Ranks beyond `len` are

@@ -146,6 +146,25 @@ proptest! {
     }
 
     #[test]
+    fn what_lies_between_two_addresses_stands_together(
+        parts in prop::collection::vec(short_range(), 0..12),
+        low in address(),
+        more in any::<u128>(),
+    ) {
+        let (set, model) = both(&parts);
+        let ranked = RankedRanges::new(&set).expect("few addresses");
+        let high = match low {
+            IpAddr::V4(low) => IpAddr::V4(low.to_bits().saturating_add((more % 40) as u32).into()),
+            IpAddr::V6(low) => IpAddr::V6(low.to_bits().saturating_add(if more % 3 == 0 { more } else { more % 40 }).into()),
+        };
+        let ranks = ranked.ranks_within(low, high);
+        let within = |address: &&IpAddr| address.is_ipv4() == low.is_ipv4() && (low..=high).contains(*address);
+        prop_assert_eq!(ranks.clone().count(), model.iter().filter(within).count());
+        let named = ranks.filter_map(|rank| ranked.nth(rank));
+        prop_assert!(named.eq(model.iter().filter(within).copied()));
+    }
+
+    #[test]
     fn what_is_encoded_is_decoded_and_nothing_else(parts in prop::collection::vec(short_range(), 0..12), flip in any::<prop::sample::Index>()) {
         let (set, _) = both(&parts);
         let mut bytes = encode(&set);

@@ -4,6 +4,7 @@ use super::{CohortRecord, Shard, Store, StoreError};
 use crate::host::OPEN_PORTS_MAX;
 use crate::passes::History;
 use crate::stages::Ports;
+use crate::tally::{self, Packed, Part};
 use protocol::id::{Epoch, ScanId};
 use protocol::message::Finding;
 use protocol::plan::{Cohort, Plan, SHARD_TARGETS_MAX};
@@ -47,6 +48,9 @@ pub(super) fn prove<S: Store + ?Sized>(store: &S, scan: ScanId) -> Result<(), St
             staged(store, scan, &cohort, &covered, open.contains_key(&number))?;
         }
         tile(number, plan.first_pass_len(number).unwrap_or(0), len, covered, open.get(&number).copied())?;
+        if let Some(cohort) = plan.cohort(number) {
+            tallied(store, scan, &cohort, open.contains_key(&number))?;
+        }
     }
     match leased.keys().next() {
         Some(number) => Err(broken("I4", format!("cohort {number} has leases and was not opened"))),
@@ -121,6 +125,27 @@ fn staged<S: Store + ?Sized>(
         }
     }
     Ok(())
+}
+
+/// I7.
+fn tallied<S: Store + ?Sized>(store: &S, scan: ScanId, cohort: &Cohort, is_open: bool) -> Result<(), StoreError> {
+    let number = cohort.number();
+    let mut parts: [Vec<u8>; 4] = Default::default();
+    let mut kept = 0;
+    for (bytes, part) in parts.iter_mut().zip(Part::ALL) {
+        store.tallies(scan, number..number + 1, part, &mut |_, stored| {
+            kept += 1;
+            bytes.extend(stored);
+            Ok(())
+        })?;
+    }
+    let wrong = |what: &str| Err(broken("I7", format!("cohort {number} {what}")));
+    match kept {
+        0 => Ok(()),
+        _ if is_open => wrong("is open and has a tally"),
+        4 if Packed::from_parts(parts) == tally::of(store, scan, cohort)? => Ok(()),
+        _ => wrong("has a tally that is not what its chunks say"),
+    }
 }
 
 /// `first_len` is what the first pass covers.

@@ -5,11 +5,12 @@ use super::{
     StoreError,
 };
 use crate::control::{Change, ControlState};
+use crate::tally::{self, Part as TallyPart, Totals};
 use protocol::chunk;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{Finding, PingMethod, ProbeOptions};
 use protocol::plan::{Plan, PlanParts, Slots};
-use protocol::probe::Outcome;
+use protocol::probe::{Outcome, State};
 use protocol::range_set::{AddressSet, RankedRanges};
 use protocol::rate::Rate;
 
@@ -31,6 +32,7 @@ pub fn check(make: &mut dyn FnMut() -> Box<dyn Store>) {
     the_audit_finds_what_is_wrong(&mut *make());
     a_group_is_whole_but_for_what_failed_in_it(&mut *make());
     a_scan_that_is_removed_leaves_nothing_and_others_stay(&mut *make());
+    a_closed_cohort_has_its_tally(&mut *make());
 }
 
 const SCAN: ScanId = ScanId::from_bytes([7; 16]);
@@ -85,6 +87,17 @@ fn commit(epoch: Epoch, outcomes: &[Outcome]) -> Commit {
     let findings =
         outcomes.iter().zip(0..).filter(|(o, _)| o.is_finding()).map(|(_, index)| Finding { index, rtt_us: 1 });
     Commit { scan: SCAN, epoch, chunk: chunk::encode(outcomes), findings: findings.collect() }
+}
+
+/// Leases a cohort of [`example`] whole, commits what was found in it, and closes it. All before it must be open.
+///
+/// # Panics
+/// If the store does not do so.
+pub fn settle(store: &mut dyn Store, cohort: u64, outcomes: &[Outcome]) {
+    let hi = u32::try_from(outcomes.len()).expect("few");
+    let epoch = store.lease(&order(vec![frontier(shard(cohort, 0, hi))])).expect("a lease")[0];
+    assert_eq!(store.commit(&commit(epoch, outcomes)).expect("a commit"), Committed::Applied);
+    store.close_cohort(SCAN, cohort).expect("through");
 }
 
 fn scans_are_kept_and_repeated_harmlessly(store: &mut dyn Store) {
@@ -374,5 +387,55 @@ fn a_scan_that_is_removed_leaves_nothing_and_others_stay(store: &mut dyn Store) 
     let next = store.lease(&order(vec![frontier(shard(cohort, 0, 4))])).expect("a lease")[0];
     assert!(next > theirs[1].epoch, "epochs rise");
     assert!(store.chunks(SCAN, cohort, 0..10).expect("chunks").is_empty(), "nothing of the one before it");
+    store.audit(SCAN).expect("the invariants hold");
+}
+
+/// The numbers and totals of what is kept.
+fn tallies(store: &dyn Store, numbers: std::ops::Range<u64>) -> Vec<(u64, Totals)> {
+    let mut kept = Vec::new();
+    let told = store.tallies(SCAN, numbers, TallyPart::Totals, &mut |number, bytes| {
+        kept.push((number, Totals::read(bytes)?));
+        Ok(())
+    });
+    told.expect("tallies");
+    kept
+}
+
+fn a_closed_cohort_has_its_tally(store: &mut dyn Store) {
+    store.create_scan(&example()).expect("a new scan");
+    let cohorts = [cohort_at(0), cohort_at(1)];
+    let commits = |store: &mut dyn Store, shard: Shard, outcomes: &[Outcome]| {
+        let epoch = store.lease(&order(vec![frontier(shard)])).expect("a lease")[0];
+        assert_eq!(store.commit(&commit(epoch, outcomes)).expect("a commit"), Committed::Applied);
+    };
+    for (cohort, outcome) in cohorts.into_iter().zip([Outcome::CLOSED, Outcome::FILTERED]) {
+        commits(store, shard(cohort, 0, 4), &[Outcome::OPEN, outcome, outcome, outcome]);
+        assert_eq!(store.reports(SCAN, cohort).expect("a number"), 1);
+        commits(store, shard(cohort, 4, 10), &[outcome; 6]);
+        assert_eq!(store.reports(SCAN, cohort).expect("a number"), 2);
+        assert!(tallies(store, 0..9).iter().all(|(number, _)| *number != cohort), "it is open");
+        store.close_cohort(SCAN, cohort).expect("through");
+    }
+    let all = tallies(store, 0..9);
+    assert_eq!(all.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1]);
+    assert!(all.iter().all(|(_, totals)| totals.targets.of(State::Open) == 1 && totals.targets.sum() == 10));
+    assert_eq!(tallies(store, 1..2), all[1..]);
+    store.audit(SCAN).expect("the invariants hold");
+    let [first, second] = cohorts;
+    store.begin_pass(SCAN, first, 2).expect("opened again");
+    assert_eq!(tallies(store, 0..9).iter().map(|(number, _)| *number).collect::<Vec<_>>(), [second]);
+    let plan = Plan::try_from(example().plan).expect("a plan");
+    let tally = |store: &dyn Store, number| tally::of(store, SCAN, &plan.cohort(number).expect("it")).expect("a tally");
+    let (of_first, of_second) = (tally(store, first), tally(store, second));
+    let reports = store.reports(SCAN, first).expect("a number");
+    store.keep_tally(SCAN, first, reports, &of_first).expect("not of an open one");
+    assert_eq!(tallies(store, 0..9).len(), 1);
+    commits(store, Shard { pass: 2, ..shard(first, 0, 1) }, &[Outcome::CLOSED]);
+    assert_ne!(store.reports(SCAN, first).expect("a number"), reports, "it has a new one");
+    store.close_cohort(SCAN, first).expect("through");
+    let reports = store.reports(SCAN, first).expect("a number");
+    store.keep_tally(SCAN, first, reports, &of_second).expect("it has one");
+    let closed = tallies(store, first..first + 1);
+    assert_eq!(closed[0].1.targets.of(State::Closed), 10, "what it was before is gone");
     store.audit(SCAN).expect("the invariants hold");
 }

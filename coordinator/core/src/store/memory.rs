@@ -2,9 +2,10 @@
 
 use super::{
     AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, Cut, LeaseOrder, LeaseRecord, Part, ScanRecord,
-    ScanStatus, Shard, Store, StoreError,
+    ScanStatus, Shard, Store, StoreError, TellTally,
 };
 use crate::control::ControlState;
+use crate::tally::{self, CLOSING_TARGETS_MAX, Packed};
 use protocol::id::{Epoch, ScanId};
 use protocol::plan::Plan;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ struct Stored {
     chunks: BTreeMap<Shard, ChunkRecord>,
     taken: BTreeMap<Epoch, ()>,
     agents: Vec<AgentFacts>,
+    /// Of closed cohorts.
+    tallies: BTreeMap<u64, Packed>,
 }
 
 impl MemoryStore {
@@ -137,6 +140,7 @@ impl Store for MemoryStore {
             chunks: BTreeMap::new(),
             taken: BTreeMap::new(),
             agents: Vec::new(),
+            tallies: BTreeMap::new(),
         };
         self.scans.insert(scan.id, stored);
         Ok(())
@@ -253,14 +257,20 @@ impl Store for MemoryStore {
             return Ok(());
         }
         stored.check_through(cohort)?;
+        stored.tallies.remove(&cohort);
         stored.open.insert(cohort, CohortRecord { number: cohort, pass, frontier: 0 });
         Ok(())
     }
 
     fn close_cohort(&mut self, scan: ScanId, cohort: u64) -> Result<(), StoreError> {
-        let stored = self.stored_mut(scan)?;
+        let stored = self.stored(scan)?;
         stored.check_through(cohort)?;
+        let shape = stored.plan.cohort(cohort).filter(|cohort| cohort.len() <= CLOSING_TARGETS_MAX);
+        // Without one where a chunk is not what its lease covered: the audit is to see it.
+        let tally = shape.and_then(|cohort| tally::of(self, scan, &cohort).ok());
+        let stored = self.stored_mut(scan)?;
         stored.open.remove(&cohort);
+        stored.tallies.extend(tally.map(|tally| (cohort, tally)));
         Ok(())
     }
 
@@ -285,6 +295,33 @@ impl Store for MemoryStore {
         Ok(self.stored(scan)?.taken.contains_key(&epoch))
     }
 
+    fn tallies(
+        &self,
+        scan: ScanId,
+        numbers: Range<u64>,
+        part: tally::Part,
+        tell: TellTally<'_>,
+    ) -> Result<(), StoreError> {
+        let kept = &self.stored(scan)?.tallies;
+        let of = numbers.start..numbers.end.max(numbers.start);
+        kept.range(of).try_for_each(|(number, tally)| tell(*number, tally.part(part)))
+    }
+
+    fn keep_tally(&mut self, scan: ScanId, cohort: u64, reports: u64, tally: &Packed) -> Result<(), StoreError> {
+        let is_so = self.reports(scan, cohort)? == reports;
+        let stored = self.stored_mut(scan)?;
+        if is_so && stored.check_through(cohort).is_ok() && !stored.open.contains_key(&cohort) {
+            stored.tallies.entry(cohort).or_insert_with(|| tally.clone());
+        }
+        Ok(())
+    }
+
+    fn reports(&self, scan: ScanId, cohort: u64) -> Result<u64, StoreError> {
+        let from = Shard { cohort, pass: 0, lo: 0, hi: 0 };
+        let to = Shard { cohort: cohort.saturating_add(1), ..from };
+        Ok(self.stored(scan)?.chunks.range(from..to).count() as u64)
+    }
+
     fn agents(&self, scan: ScanId) -> Result<Vec<AgentFacts>, StoreError> {
         Ok(self.stored(scan)?.agents.clone())
     }
@@ -294,8 +331,36 @@ impl Store for MemoryStore {
 mod tests {
     use super::*;
 
+    use super::super::conformance::{self, example};
+    use protocol::probe::Outcome;
+
     #[test]
     fn it_conforms() {
-        super::super::conformance::check(&mut || Box::new(MemoryStore::new()));
+        conformance::check(&mut || Box::new(MemoryStore::new()));
+    }
+
+    #[test]
+    fn the_audit_finds_a_tally_that_is_not_of_its_cohort() {
+        let mut store = MemoryStore::new();
+        store.create_scan(&example()).unwrap();
+        let scan = example().id;
+        let other = tally::of(&store, scan, &store.scans[&scan].plan.cohort(0).unwrap()).unwrap();
+        let broken = |store: &MemoryStore| match store.audit(scan) {
+            Err(StoreError::Broken { invariant, .. }) => Some(invariant),
+            _ => None,
+        };
+        conformance::settle(&mut store, 0, &[Outcome::FILTERED; 10]);
+        store.audit(scan).unwrap();
+        let right = store.stored_mut(scan).unwrap().tallies.remove(&0).unwrap();
+        store.audit(scan).expect("a database of before has none");
+        store.keep_tally(scan, 0, 2, &other).unwrap();
+        store.audit(scan).expect("it was of other reports, so none is kept");
+        store.keep_tally(scan, 0, 1, &other).unwrap();
+        assert_eq!(broken(&store), Some("I7"));
+        store.stored_mut(scan).unwrap().tallies.clear();
+        store.keep_tally(scan, 0, 1, &right).unwrap();
+        store.audit(scan).unwrap();
+        store.stored_mut(scan).unwrap().open.insert(0, CohortRecord { number: 0, pass: 2, frontier: 0 });
+        assert_eq!(broken(&store), Some("I7"), "it is open");
     }
 }

@@ -12,11 +12,13 @@
 //! - I5: every finding lies in exactly one chunk, on a target that the chunk says was found open or up, and every such target has one,
 //!   unless its host has [`OPEN_PORTS_MAX`](crate::host::OPEN_PORTS_MAX) others.
 //! - I6: in stages, chunks and lease rows cover ports only of hosts that a chunk says are up; of a closed cohort all of those.
+//! - I7: only closed cohorts have a tally, and it is what their chunks say: its targets by state are those that are stored.
 
 pub mod conformance;
 pub mod memory;
 
 use crate::control::ControlState;
+use crate::tally::{self, Packed};
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::message::{Finding, PingMethod, ProbeOptions};
 use protocol::plan::PlanParts;
@@ -299,6 +301,9 @@ pub enum StoreError {
     },
 }
 
+/// Takes the number of a cohort and a part of its tally.
+pub type TellTally<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), StoreError>;
+
 /// Keeps scans. Every method is one transaction, durable when it returns, and safe to repeat.
 pub trait Store: Send {
     /// Begins a group: what is done until [`commit_group`](Self::commit_group) is one transaction. A method that fails in it undoes what it
@@ -403,7 +408,8 @@ pub trait Store: Send {
     /// [`StoreError::Broken`] if it was never opened, has leases, or its first pass is not through.
     fn begin_pass(&mut self, scan: ScanId, cohort: u64, pass: u8) -> Result<(), StoreError>;
 
-    /// Closes a cohort whose last pass is through.
+    /// Closes a cohort whose last pass is through, and keeps its tally, unless it has more than
+    /// [`CLOSING_TARGETS_MAX`](tally::CLOSING_TARGETS_MAX) targets. Its next pass takes the tally away.
     ///
     /// # Errors
     /// [`StoreError::Broken`] if it has leases, or its first pass is not through.
@@ -432,6 +438,31 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::UnknownScan`].
     fn is_taken(&self, scan: ScanId, epoch: Epoch) -> Result<bool, StoreError>;
+
+    /// Tells a part of each tally that is kept of the cohorts `numbers`, by number. A closed cohort may have none: it was too large, or
+    /// closed by an earlier version.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`], and what `tell` gives.
+    fn tallies(
+        &self,
+        scan: ScanId,
+        numbers: Range<u64>,
+        part: tally::Part,
+        tell: TellTally<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// Keeps the tally of a closed cohort that has none, if it is closed still and has so many reports ([`reports`](Self::reports)).
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn keep_tally(&mut self, scan: ScanId, cohort: u64, reports: u64, tally: &Packed) -> Result<(), StoreError>;
+
+    /// How many reports of a cohort are stored as they came: while it is open, another number says that there are new ones.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownScan`].
+    fn reports(&self, scan: ScanId, cohort: u64) -> Result<u64, StoreError>;
 
     /// The scan's list of agents.
     ///

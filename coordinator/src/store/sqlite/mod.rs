@@ -9,6 +9,7 @@ mod open;
 mod remove;
 mod rows;
 mod schema;
+mod tally;
 
 pub use failure::MediumError;
 pub use open::OpenError;
@@ -17,8 +18,9 @@ use code::{StoredRecord, signed, unsigned};
 use coordinator_core::control::ControlState;
 use coordinator_core::store::{
     AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, LeaseOrder, LeaseRecord, Part, ScanRecord, ScanStatus,
-    Shard, Store, StoreError,
+    Shard, Store, StoreError, TellTally,
 };
+use coordinator_core::tally::{self as counted, CLOSING_TARGETS_MAX, Packed, Part as TallyPart};
 use failure::Failure;
 use protocol::id::{Epoch, InstanceId, ScanId};
 use protocol::plan::Plan;
@@ -112,6 +114,12 @@ impl SqliteStore {
         if changed == 1 { Ok(()) } else { Err(StoreError::UnknownScan(scan)) }
     }
 
+    /// Leaves the database as a version of before left it, which kept no tallies.
+    #[cfg(test)]
+    pub(crate) fn forget_tallies(&mut self) -> Result<(), StoreError> {
+        self.write("forget tallies", |connection| Ok(connection.execute_batch("DELETE FROM tally")?))
+    }
+
     fn new(connection: Connection, path: &Path, lock: Option<File>) -> Self {
         // Every statement of a method stays prepared.
         connection.set_prepared_statement_cache_capacity(64);
@@ -163,6 +171,19 @@ impl SqliteStore {
         }
         let meets = |chunk: &&ChunkRecord| chunk.shard.lo < indices.end && indices.start < chunk.shard.hi;
         Ok(unpacked.iter().flat_map(|at| &at.chunks).filter(meets).cloned().collect())
+    }
+
+    /// The tally of a cohort that is about to be closed; `None` if that would take too long, or a chunk is not what its lease covered,
+    /// which the audit is to see.
+    fn tally(&self, scan: ScanId, known: &Known, cohort: u64) -> Result<Option<Packed>, StoreError> {
+        let Some(cohort) = known.plan.cohort(cohort).filter(|cohort| cohort.len() <= CLOSING_TARGETS_MAX) else {
+            return Ok(None);
+        };
+        match counted::of(self, scan, &cohort) {
+            Ok(tally) => Ok(Some(tally)),
+            Err(StoreError::Broken { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn known(&self, scan: ScanId) -> Result<Arc<Known>, StoreError> {
@@ -375,17 +396,22 @@ impl Store for SqliteStore {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO cohort (scan, number, pass, frontier) VALUES (?, ?, ?, 0)")?
                 .execute(params![known.key, signed(cohort), pass])?;
-            Ok(())
+            tally::forget(connection, &known, cohort)
         })
     }
 
     fn close_cohort(&mut self, scan: ScanId, cohort: u64) -> Result<(), StoreError> {
         let known = self.known(scan)?;
+        // There is one writer, so nothing comes between.
+        let tally = self.tally(scan, &known, cohort)?;
         self.write("close a cohort", |connection| {
             check_through(connection, &known, cohort)?;
             connection
                 .prepare_cached("DELETE FROM cohort WHERE scan = ? AND number = ?")?
                 .execute([known.key, signed(cohort)])?;
+            if let Some(tally) = &tally {
+                tally::keep(connection, &known, cohort, tally)?;
+            }
             rewrite(connection, &known, cohort)
         })
     }
@@ -428,6 +454,33 @@ impl Store for SqliteStore {
             chunks.extend(rows::chunks(connection, &known, cohort, indices)?);
             Ok(chunks)
         })
+    }
+
+    fn tallies(
+        &self,
+        scan: ScanId,
+        numbers: Range<u64>,
+        part: TallyPart,
+        tell: TellTally<'_>,
+    ) -> Result<(), StoreError> {
+        let known = self.known(scan)?;
+        self.read("read tallies", |connection| tally::tell(connection, &known, numbers, part, tell))
+    }
+
+    fn keep_tally(&mut self, scan: ScanId, cohort: u64, reports: u64, tally: &Packed) -> Result<(), StoreError> {
+        let known = self.known(scan)?;
+        self.write("keep a tally", |connection| {
+            let is_so = rows::reports(connection, known.key, cohort)? == reports
+                && open_cohort(connection, known.key, cohort)?.is_none()
+                && !tally::is_kept(connection, &known, cohort)?
+                && check_through(connection, &known, cohort).is_ok();
+            if is_so { tally::keep(connection, &known, cohort, tally) } else { Ok(()) }
+        })
+    }
+
+    fn reports(&self, scan: ScanId, cohort: u64) -> Result<u64, StoreError> {
+        let known = self.known(scan)?;
+        self.read("count reports", |connection| Ok(rows::reports(connection, known.key, cohort)?))
     }
 
     fn is_taken(&self, scan: ScanId, epoch: Epoch) -> Result<bool, StoreError> {

@@ -22,7 +22,8 @@ macro_rules! large {
 }
 
 /// What is deleted of a scan, in this order.
-const LARGE: [&str; 2] = [
+const LARGE: [&str; 3] = [
+    large!("tally", "rowid", "cohort", "length(by_column) + length(by_host) + length(by_cell)"),
     large!("block", "rowid", "cohort", "length(packed)"),
     large!("chunk", "epoch", "cohort, pass, lo", "length(chunk) + length(findings) + length(covers)"),
 ];

@@ -192,6 +192,12 @@ pub(super) fn chunks(
     Ok(chunks)
 }
 
+/// How many chunks of a cohort are in no block.
+pub(super) fn reports(connection: &Connection, key: i64, cohort: u64) -> rusqlite::Result<u64> {
+    let mut select = connection.prepare_cached("SELECT count(*) FROM chunk WHERE scan = ? AND cohort = ?")?;
+    select.query_row([key, signed(cohort)], |row| row.get(0)).map(unsigned)
+}
+
 /// The last epoch in a cohort's block, if it has one.
 pub(super) fn block_epoch(connection: &Connection, key: i64, cohort: u64) -> rusqlite::Result<Option<i64>> {
     connection

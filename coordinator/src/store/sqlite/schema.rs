@@ -105,6 +105,21 @@ const STEPS: &[M<'static>] = &[
     ALTER TABLE scan ADD COLUMN control_version INTEGER NOT NULL DEFAULT 0;
     ",
     ),
+    M::up(
+    "
+    -- The tallies of closed cohorts, part by part (tally.rs). The short parts come first: who reads these does not read the pages of the
+    -- others. A cohort that was closed by an earlier version has none.
+    CREATE TABLE tally (
+        scan INTEGER NOT NULL REFERENCES scan (key) ON DELETE CASCADE,
+        cohort INTEGER NOT NULL,
+        totals BLOB NOT NULL,
+        by_column BLOB NOT NULL,
+        by_host BLOB NOT NULL,
+        by_cell BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX tally_by_cohort ON tally (scan, cohort);
+    ",
+    ),
 ];
 
 /// All of them, in order.

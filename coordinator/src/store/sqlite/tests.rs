@@ -182,7 +182,42 @@ fn what_is_left_of_a_removed_scan_is_deleted_in_lots_by_whoever_opens_it_next() 
         (lots, chunks) = (lots + 1, now);
     }
     assert!(lots > 10, "{lots}");
-    for table in ["scan", "agent", "cohort", "lease", "chunk", "block", "rewritten"] {
+    for table in ["scan", "agent", "cohort", "lease", "chunk", "block", "rewritten", "tally"] {
         assert_eq!(left(&store, table), 0, "{table}");
     }
+}
+
+#[test]
+fn a_database_of_before_has_no_tallies_and_is_whole() {
+    let (_directory, path) = place();
+    let mut store = SqliteStore::create(&path).expect("a store");
+    store.create_scan(&example()).expect("a scan");
+    for cohort in [0, 1].map(|position| Plan::try_from(example().plan).expect("a plan").cohort_at(position)) {
+        conformance::settle(&mut store, cohort.expect("a cohort"), &[protocol::probe::Outcome::CLOSED; 10]);
+    }
+    // As the version before left it.
+    store.connection.execute_batch("DROP TABLE tally; PRAGMA user_version = 3").expect("its tables");
+    drop(store);
+    let mut store = SqliteStore::open(&path).expect("it is brought to this version");
+    let kept = |store: &SqliteStore| {
+        let mut numbers = Vec::new();
+        let told = store.tallies(example().id, 0..u64::MAX, TallyPart::Hosts, &mut |number, _| {
+            numbers.push(number);
+            Ok(())
+        });
+        told.expect("tallies");
+        numbers
+    };
+    assert!(kept(&store).is_empty());
+    store.audit(example().id).expect("the invariants hold");
+    let cohort = Plan::try_from(example().plan).expect("a plan").cohort(1).expect("a cohort");
+    let tally = counted::of(&store, example().id, &cohort).expect("what is missing is counted");
+    let reports = store.reports(example().id, 1).expect("a number");
+    store.keep_tally(example().id, 1, reports + 1, &tally).expect("not of other reports");
+    assert!(kept(&store).is_empty());
+    store.keep_tally(example().id, 1, reports, &tally).expect("it is kept");
+    assert_eq!(kept(&store), [1]);
+    store.audit(example().id).expect("the invariants hold");
+    store.connection.execute_batch("UPDATE tally SET by_host = x'00'").expect("damage");
+    assert!(matches!(store.audit(example().id), Err(StoreError::Broken { invariant: "I7", .. })));
 }
