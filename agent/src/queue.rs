@@ -10,9 +10,10 @@
 //! |---|---|---|---|---|
 //! | frames to a peer | `frames.rs` | `Link`, `Session`: `try_push` | the session is given up, as its peer does not read | writing ends with the session |
 //! | batches of a kind | `ProbeSupervisor` | `Agent`, by the mailbox: `try_send` of tokio's channel, as windows bound the bytes | the batch is `not-probed: local-limit` | the prober idles |
-//! | requests to the store | `store/thread.rs` | `Coordinator`: `try_push` | kept by the coordinator, at most one a lease and report | the thread idles |
+//! | requests to the store | `store/thread.rs` | `Coordinator`, maps: `try_push` | kept by the coordinator, at most one a lease and report; a tally is counted again | the thread idles |
 //! | answers of the store | `store/thread.rs` | the store's thread: `push` | the thread waits, then gives up and ends | the coordinator idles |
 //! | looks at the store | `store/thread.rs` | reports: `push` | whoever looks waits, then is told | the reader idles |
+//! | questions about maps | `maps/mod.rs` | pages and API: `push` | whoever asks waits, then is told | the thread counts on, then idles |
 //! | events of scans | `actors/coordinator.rs` | `Coordinator`: `push` | no further answer of the store is taken; then the coordinator ends | the follower goes on with its timers |
 //! | mailboxes | each actor | actors: awaited `send`, one under way each | the sender waits, as it would for the answer | the actor idles |
 //! | batches of an engine's thread | `probe/engine` | its supervisor: `try_send` of tokio's channel, as windows bound the bytes | the batch is `not-probed: local-limit` | the thread waits for its sockets |

@@ -8,6 +8,7 @@ pub mod client;
 pub mod config;
 pub mod doctor;
 pub mod fleet;
+pub mod maps;
 pub mod report;
 pub mod scan;
 pub mod scans;

@@ -18,6 +18,7 @@ pub const SCANS_MAX: usize = 1_024;
 pub const TEXT_BYTES_MAX: usize = 1_024;
 
 /// From an agent to its coordinator.
+#[expect(clippy::large_enum_variant, reason = "messages are taken apart where they come in, and few are kept")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AgentMessage {
     /// The first frame of a session: who this is and what it holds.

@@ -12,6 +12,7 @@ mod fleet_lab;
 mod full_speed;
 mod interrupt;
 mod lab_load;
+mod maps;
 mod measure;
 mod networks;
 mod page;
@@ -33,7 +34,7 @@ struct Case {
     run: fn() -> anyhow::Result<String>,
 }
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 17] = [
     Case {
         name: "connect",
         about: "65,535 refusing ports of one host over a veth",
@@ -119,6 +120,7 @@ const CASES: [Case; 16] = [
         needs: &[Need::Hosts],
         run: page::run,
     },
+    Case { name: "maps", about: "the maps of a scan of 10^9 targets, at every zoom", needs: &[], run: maps::run },
     Case { name: "store", about: "16 million targets committed to the durable store", needs: &[], run: store::run },
 ];
 

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const SCAN: ScanId = ScanId::from_bytes([5; 16]);
+pub(crate) const SCAN: ScanId = ScanId::from_bytes([5; 16]);
 
 /// Where the 90 % silent, 9.8 % closed and 0.2 % open targets are.
 #[derive(Clone, Copy)]
@@ -98,13 +98,7 @@ fn measure(mix: Mix, rewrites: bool) -> anyhow::Result<Took> {
         let shards: Vec<_> = shards(&cohort).collect();
         let reports: Vec<_> = shards.iter().map(|shard| report(&cohort, *shard, mix)).collect();
         let (started, cpu) = (Instant::now(), thread_cpu()?);
-        let epochs = store.lease(&order(&shards))?;
-        store.begin_group()?;
-        for (epoch, (chunk, findings)) in epochs.into_iter().zip(reports) {
-            store.commit(&Commit { scan: SCAN, epoch, chunk, findings })?;
-            took.commits += 1;
-        }
-        store.commit_group()?;
+        took.commits += commit(&mut store, &shards, reports)?;
         if rewrites {
             store.close_cohort(SCAN, cohort.number())?;
         }
@@ -121,6 +115,31 @@ fn measure(mix: Mix, rewrites: bool) -> anyhow::Result<Took> {
     drop(store);
     took.bytes = size(directory.path())?;
     Ok(took)
+}
+
+/// Leases shards and commits their reports as one group; how many.
+fn commit(
+    store: &mut SqliteStore,
+    shards: &[Shard],
+    reports: impl IntoIterator<Item = (Vec<u8>, Vec<Finding>)>,
+) -> anyhow::Result<u64> {
+    let epochs = store.lease(&order(shards))?;
+    store.begin_group()?;
+    for (epoch, (chunk, findings)) in epochs.into_iter().zip(reports) {
+        store.commit(&Commit { scan: SCAN, epoch, chunk, findings })?;
+    }
+    store.commit_group()?;
+    Ok(shards.len() as u64)
+}
+
+/// Leases and commits all of a cohort.
+pub(crate) fn commit_all(
+    store: &mut SqliteStore,
+    cohort: &Cohort,
+    report: impl Fn(Shard) -> (Vec<u8>, Vec<Finding>),
+) -> anyhow::Result<u64> {
+    let shards: Vec<_> = shards(cohort).collect();
+    commit(store, &shards, shards.iter().map(|shard| report(*shard)))
 }
 
 fn shards(cohort: &Cohort) -> impl Iterator<Item = Shard> + '_ {
@@ -164,7 +183,7 @@ fn outcome(target: Target, mix: Mix) -> Outcome {
 }
 
 /// The finisher of SplitMix64.
-fn hash(number: u64) -> u64 {
+pub(crate) fn hash(number: u64) -> u64 {
     let x = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -178,6 +197,6 @@ fn thread_cpu() -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-fn size(directory: &Path) -> anyhow::Result<u64> {
+pub(crate) fn size(directory: &Path) -> anyhow::Result<u64> {
     fs::read_dir(directory)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
 }

@@ -7,6 +7,7 @@ use super::lists::UPLOADS_MAX;
 use super::{Serving, openapi, start};
 use crate::actors::coordinator::{Coordinator, TOLD};
 use crate::fleet::Fleet;
+use crate::maps::Maps;
 use crate::scan::wall;
 use crate::serve::access::{Access, LOCAL_TOKEN, MakeToken, Role};
 use crate::serve::drain;
@@ -126,6 +127,7 @@ impl World {
         let serving = Serving {
             coordinator,
             finder: Finder::new(store.clone()).start(),
+            maps: Maps::start(None, store.clone()).unwrap(),
             store,
             spool: directory.path().into(),
             feed,
@@ -389,7 +391,9 @@ fn a_request_as_the_document_has_it_is_carried_out() {
             if path.contains('{') {
                 continue;
             }
-            for parameter in operation.parameters.iter().filter(|parameter| !["open", "by"].contains(&parameter.name)) {
+            for parameter in
+                operation.parameters.iter().filter(|parameter| !["open", "by", "vantage"].contains(&parameter.name))
+            {
                 let values: Vec<_> = match parameter.value {
                     Kind::Text(example) => vec![example.to_owned()],
                     Kind::Whole(least, most) => vec![least.to_string(), most.to_string()],

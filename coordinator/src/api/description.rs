@@ -1,6 +1,8 @@
 //! What the API is, as one table: every operation with who may ask it, its parameters, its body and its answers. The handlers take the names
 //! of their parameters from here, and the OpenAPI document ([`openapi`](super::openapi)) is made of it.
 
+use coordinator_core::maps::addresses::DEPTH_MAX;
+
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
@@ -124,6 +126,12 @@ const LIMIT: Parameter = Parameter {
     name: "limit",
     says: "At most so many; for json 1,000 if left out and 10,000 at most, else all.",
     value: Value::Whole(1, super::targets::LIMIT_MAX),
+};
+
+const VANTAGE: Parameter = Parameter {
+    name: "vantage",
+    says: "Only what was seen from there, of a scan that several vantages make.",
+    value: Value::Text("inside"),
 };
 
 /// Every operation.
@@ -316,6 +324,48 @@ pub const OPERATIONS: &[Operation] = &[
             says: "They. Where there is more, a Link header with rel=\"next\" says where.",
             content: &[(JSON, Some("TargetPage")), ROWS[0], ROWS[1]],
         }],
+        refusals: &[],
+    },
+    Operation {
+        id: "scanAddressMap",
+        method: "GET",
+        path: "/api/v1/scans/{id}/maps/addresses",
+        says: "A map of the scan's addresses along a Hilbert curve, with counts by state; each cell's prefix leads into it.",
+        who: For::Viewers,
+        parameters: &[
+            Parameter {
+                name: "prefix",
+                says: "Only this network; if left out, all of the scan's addresses of its first IP version.",
+                value: Value::Text("127.0.0.0/8"),
+            },
+            Parameter {
+                name: "depth",
+                says: "Cut it into 2^depth cells a side, 5 if left out; fewer where it has fewer addresses.",
+                value: Value::Whole(1, DEPTH_MAX as u64),
+            },
+            VANTAGE,
+        ],
+        body: None,
+        answers: ok!("AddressTile"),
+        refusals: &[],
+    },
+    Operation {
+        id: "scanPortMap",
+        method: "GET",
+        path: "/api/v1/scans/{id}/maps/ports",
+        says: "A map of the scan's addresses by its ports, with counts by state; rows and columns lead into it.",
+        who: For::Viewers,
+        parameters: &[
+            Parameter { name: "address", says: "Only this network or range.", value: Value::Text("127.0.0.0/8") },
+            Parameter {
+                name: "port",
+                says: "Only from the first to the last of these ports.",
+                value: Value::Text("22,80-90,http"),
+            },
+            VANTAGE,
+        ],
+        body: None,
+        answers: ok!("PortTile"),
         refusals: &[],
     },
     Operation {

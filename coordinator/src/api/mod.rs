@@ -11,6 +11,7 @@ mod events;
 pub mod guard;
 pub mod health;
 pub mod lists;
+pub mod maps;
 mod metrics;
 pub mod openapi;
 pub mod problem;
@@ -29,6 +30,7 @@ mod contract_tests;
 use crate::actors::coordinator::Coordinator;
 use crate::cli::ServeRequest;
 use crate::fleet::Fleet;
+use crate::maps::Maps;
 use crate::serve::access::Access;
 use crate::serve::feed::Feed;
 use crate::serve::lists::Lists;
@@ -69,6 +71,8 @@ pub struct Serving {
     pub coordinator: Addr<Coordinator>,
     /// What is stored.
     pub store: StoreHandle,
+    /// What maps are made of.
+    pub maps: Maps,
     /// Where a result is put that is about to be sent: beside what is stored, as a container may have no other place to write to.
     pub spool: Arc<Path>,
     /// What is known of scans, and became known.
@@ -176,6 +180,8 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(way("/findings").get(results::findings))
         .service(way("/receipt").get(results::receipt))
         .service(way("/targets").get(targets::targets))
+        .service(way("/maps/addresses").get(maps::of_addresses))
+        .service(way("/maps/ports").get(maps::of_ports))
         .service(way("/results").get(results::results));
     let api = web::scope("/api/v1")
         .service(way("/openapi.json").get(health::description))

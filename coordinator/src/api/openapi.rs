@@ -2,7 +2,7 @@
 //! that are written and read. `coordinator/schema/openapi.json` is this document; a test fails where it is not.
 
 use super::description::{For, OPERATIONS, Operation, TEXT, Value as Kind};
-use super::{agents, ask, change, health, lists, problem, receipt, scans, shape, targets, tokens};
+use super::{agents, ask, change, health, lists, maps, problem, receipt, scans, shape, targets, tokens};
 use crate::cli::ScanSpec;
 use crate::fleet::AgentView;
 use crate::fleet::roster::Standing;
@@ -30,6 +30,13 @@ use utoipa::OpenApi;
     change::Setting,
     health::Health,
     lists::TargetList,
+    maps::AddressCell,
+    maps::AddressTile,
+    maps::PortCell,
+    maps::PortColumn,
+    maps::PortRow,
+    maps::PortTile,
+    maps::Tally,
     problem::Problem,
     receipt::Receipt,
     receipt::ReceiptAgent,

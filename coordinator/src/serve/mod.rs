@@ -15,6 +15,7 @@ use crate::api::{self, Serving};
 use crate::cli::{ExitCode, ServeRequest};
 use crate::fleet::roster::Standing;
 use crate::fleet::{self, AgentView, Fleet, ListenSettings};
+use crate::maps::Maps;
 use crate::scan::prepare::{self, AgentParts};
 use crate::scan::{Embedded, wall};
 use crate::state::StoredRequest;
@@ -138,7 +139,9 @@ fn keep_instance(directory: &Path, instance: InstanceId) -> io::Result<()> {
 
 async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<ExitCode> {
     let Prepared { store, running, scans, agent, access, fleet, key } = prepared;
+    let reader = store.reader()?;
     let (store, answers) = thread::start(Box::new(store))?;
+    let maps = Maps::start(reader, store.clone())?;
     let (told, events) = queue::bounded(coordinator::TOLD);
     let settings = Settings::default();
     settings.check(Duration::ZERO)?;
@@ -172,6 +175,7 @@ async fn serve(request: &ServeRequest, prepared: Prepared) -> anyhow::Result<Exi
         coordinator: coordinator.clone(),
         finder: Finder::new(store.clone()).start(),
         store,
+        maps,
         feed: Arc::clone(&feed),
         access: access.clone(),
         exclude: Arc::new(request.exclude.clone()),

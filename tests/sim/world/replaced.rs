@@ -4,8 +4,9 @@ use coordinator_core::control::ControlState;
 use coordinator_core::store::memory::MemoryStore;
 use coordinator_core::store::{
     AgentFacts, ChunkRecord, CohortRecord, Commit, Committed, LeaseOrder, LeaseRecord, Part, ScanRecord, ScanStatus,
-    Store, StoreError,
+    Store, StoreError, TellTally,
 };
+use coordinator_core::tally;
 use protocol::id::{Epoch, ScanId};
 use protocol::{chunk, covers};
 use std::collections::BTreeSet;
@@ -71,6 +72,24 @@ impl Store for Replaced {
 
     fn agents(&self, scan: ScanId) -> Result<Vec<AgentFacts>, StoreError> {
         self.0.agents(scan)
+    }
+
+    fn tallies(
+        &self,
+        scan: ScanId,
+        numbers: Range<u64>,
+        part: tally::Part,
+        tell: TellTally<'_>,
+    ) -> Result<(), StoreError> {
+        self.0.tallies(scan, numbers, part, tell)
+    }
+
+    fn reports(&self, scan: ScanId, cohort: u64) -> Result<u64, StoreError> {
+        self.0.reports(scan, cohort)
+    }
+
+    fn keep_tally(&mut self, _: ScanId, _: u64, _: u64, _: &tally::Packed) -> Result<(), StoreError> {
+        unreachable!("it is only read")
     }
 
     fn create_scan(&mut self, _: &ScanRecord) -> Result<(), StoreError> {

@@ -85,7 +85,8 @@ impl Stdout {
         for &Found { target, outcome, rtt_us } in findings.iter().filter(is_line) {
             match &mut self.form {
                 Form::Lines { told } => {
-                    if vantage.is_none() || told.insert(target) {
+                    let another_told = vantage.is_some() && !told.insert(target);
+                    if !another_told {
                         writeln!(out, "{target}")?;
                     }
                 }
