@@ -93,7 +93,8 @@ impl World {
         if self.user.excluded.contains(host.address) {
             // When it was excluded is a matter of moments: what it shows may be the truth, or nothing.
             let lethal = self.lethal.is_some_and(|lethal| lethal.address == host.address);
-            let may_be = |cause| cause == Cause::Excluded || (cause == Cause::AgentFailed && lethal);
+            let cancelled = self.finished == Some(ScanStatus::Cancelled);
+            let may_be = |cause| cause == Cause::Excluded || (cause == Cause::AgentFailed && lethal) || cancelled;
             let only_excluded = host.counts().all(|(outcome, _)| outcome.cause().is_none_or(may_be));
             if !only_excluded {
                 self.broke(format!("O4: {host:?} was excluded, and is not probed for another cause"));

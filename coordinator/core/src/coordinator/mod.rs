@@ -351,7 +351,7 @@ impl Coordinator {
         let margin = self.margin();
         let rights = self.instances.values().filter_map(|instance| Some(instance.right? + margin));
         let silences = self.sessions.values().map(|session| session.heard_at + self.settings.silent_after);
-        let stops = self.scans.values().filter_map(Scan::wakes_at);
+        let stops = self.scans.values().filter_map(|scan| scan.wakes_at(self.waited_until));
         let waits = self.gives_up_at().into_iter().chain(self.rests_until());
         rights.chain(silences).chain(stops).chain(self.ask_back_at).chain(waits).min()
     }

@@ -142,10 +142,10 @@ impl Scan {
         self.stop_at.filter(|_| !self.finishing)
     }
 
-    /// When it is to be looked at again.
-    pub(super) fn wakes_at(&self) -> Option<Time> {
+    /// When it is to be looked at again. Once its time to stop is up it waits for the store alone, whose answer is looked at anyway.
+    pub(super) fn wakes_at(&self, looked_at: Time) -> Option<Time> {
         let rests = self.open.values().filter_map(Open::rests_until).min().filter(|_| self.stop_at.is_none());
-        rests.into_iter().chain(self.stops_at()).min()
+        rests.into_iter().chain(self.stops_at().filter(|&at| at > looked_at)).min()
     }
 
     /// Stops it; false if it was stopped already.
