@@ -283,6 +283,7 @@ impl Coordinator {
         let known = known.filter(|known| known.session == Some(session) && !self.drained.has(known));
         let (current, allow) = (known.is_some(), known.map(|known| known.allow.clone()).unwrap_or_default());
         let from = known.map(|known| known.vantage().to_owned()).unwrap_or_default();
+        let covered: u64 = work.iter().map(|leased| u64::from(leased.covered())).sum();
         let mut nothing = Vec::new();
         let mut grants = Vec::with_capacity(epochs.len());
         for (&epoch, leased) in epochs.iter().zip(work) {
@@ -306,6 +307,10 @@ impl Coordinator {
             self.leases.insert(epoch, Lease::new(now, scan, leased, Some(instance)));
         }
         if !current {
+            // One that was drained claims nothing again: it waits for what it has claimed.
+            if let Some(known) = self.instances.get_mut(&instance).filter(|known| known.session == Some(session)) {
+                known.wants += covered;
+            }
             return self.release(epochs.to_vec(), false);
         }
         for grant in grants.into_iter().filter(|grant| !nothing.contains(&grant.epoch)) {

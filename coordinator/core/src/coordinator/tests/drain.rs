@@ -133,6 +133,22 @@ fn what_only_a_drained_agent_may_probe_is_waited_for_no_longer_than_for_any() {
 }
 
 #[test]
+fn what_was_about_to_be_granted_when_an_agent_was_drained_is_granted_when_it_is_not_any_more() {
+    let mut world = World::empty();
+    world.input(Input::Submit(record_of(1, &set(1..=20))));
+    world.joins_as(1, "a", vec![]);
+    // The store has not made the leases when it is drained.
+    let claim = AgentMessage::Claim(Claim { number: 1, targets: 40, targets_each: 4, used: Vec::new() });
+    world.machine.handle_input(world.now, Input::Message(SessionId(1), Box::new(claim)));
+    world.machine.handle_input(world.now, Input::Drained(["a".to_owned()].into()));
+    let before = world.sent.len();
+    world.drain();
+    assert_eq!(world.grants_since(before), []);
+    world.drains(&[]);
+    assert_eq!(world.grants_since(before).iter().map(Grant::covered).sum::<u32>(), 40, "it claims nothing again");
+}
+
+#[test]
 fn an_agent_that_comes_back_drained_is_asked_for_what_it_holds() {
     let mut world = World::empty();
     world.input(Input::Submit(record_of(1, &set(1..=20))));
