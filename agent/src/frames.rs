@@ -172,11 +172,14 @@ mod tests {
             let (ours, theirs) = tokio::io::duplex(16);
             let ((_, writer), (mut reader, _)) = (split(Box::new(ours)), split(Box::new(theirs)));
             for number in 0..100 {
-                writer.send(&AgentMessage::Renew { number, used: Vec::new() }).unwrap();
+                writer.send(&AgentMessage::Renew { number, used: Vec::new(), rtt_us: None }).unwrap();
             }
             drop(writer);
             for number in 0..100 {
-                assert_eq!(reader.next().await.unwrap(), Some(AgentMessage::Renew { number, used: Vec::new() }));
+                assert_eq!(
+                    reader.next().await.unwrap(),
+                    Some(AgentMessage::Renew { number, used: Vec::new(), rtt_us: None })
+                );
             }
             drop(reader);
         };
@@ -201,7 +204,7 @@ mod tests {
         let run = async {
             let ((_reader, writer), _theirs) = pair();
             let refused = (0..=FRAMES_MAX as u64)
-                .find_map(|number| writer.send(&AgentMessage::Renew { number, used: Vec::new() }).err());
+                .find_map(|number| writer.send(&AgentMessage::Renew { number, used: Vec::new(), rtt_us: None }).err());
             assert!(matches!(refused, Some(SendError::Full(_))));
         };
         LocalSet::new().run_until(run).await;

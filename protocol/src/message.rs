@@ -32,6 +32,9 @@ pub enum AgentMessage {
         /// What it has used of its shares.
         #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_list::<_, _, SCANS_MAX>")]
         used: Vec<UsedShare>,
+        /// How long the last request that was answered took to be, in microseconds: the round trip of the link.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rtt_us: Option<u32>,
     },
     /// The outcomes of one lease: settles it whole.
     Report(Report),

@@ -151,6 +151,10 @@ async fn joined(site: &mut Site, page: &Browser) -> anyhow::Result<()> {
     page.type_into("[name=labels]", "site=lab").await?;
     page.click("[action$='/label'] button").await?;
     page.until("document.querySelector('[data-live=agent] .label')?.textContent === 'site=lab'").await?;
+    page.click("[action$='/drain'] button").await?;
+    page.until("document.querySelector('[data-live=agent] .dot.drained')").await?;
+    page.click("[action$='/undrain'] button").await?;
+    page.until("document.querySelector('[data-live=agent] .dot.connected')").await?;
     page.click("[action$='/revoke'] button").await?;
     page.say_yes().await?;
     page.until("document.querySelector('[data-live=agent] .dot.revoked')").await?;

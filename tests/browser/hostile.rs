@@ -12,8 +12,18 @@ use crate::site::{NEEDS, PAGE, Site, tell};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        lab::trial("bad_input_83_what_looks_like_a_page_is_text_of_one", NEEDS, || {
-            tell(|site, page| Box::pin(texts(site, page)))
+        lab::trial("bad_input_82_escapes_for_terminals_are_text_of_a_page", NEEDS, || {
+            tell(|_, page| Box::pin(texts(page, &ESCAPES)))
+        }),
+        lab::trial("bad_input_83_markup_is_text_of_a_page", NEEDS, || tell(|_, page| Box::pin(texts(page, &MARKUP)))),
+        lab::trial("bad_input_84_formulas_are_text_of_a_page", NEEDS, || {
+            tell(|_, page| Box::pin(texts(page, &FORMULAS)))
+        }),
+        lab::trial("bad_input_85_what_breaks_xml_is_text_of_a_page", NEEDS, || {
+            tell(|_, page| Box::pin(texts(page, &XML)))
+        }),
+        lab::trial("bad_input_86_faked_lines_and_directions_are_text_of_a_page", NEEDS, || {
+            tell(|_, page| Box::pin(texts(page, &LINES)))
         }),
         lab::trial("bad_input_91_another_origin_changes_nothing", NEEDS, || {
             tell(|site, page| Box::pin(foreign(site, page)))
@@ -23,19 +33,17 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Cases 82 to 86: escapes for terminals, markup, formulas, what breaks XML, lines and directions that are faked.
-const HOSTILE: [&str; 10] = [
-    "\u{1b}]0;owned\u{7}\u{1b}[6n\u{9b}21t",
+const ESCAPES: [&str; 2] = ["\u{1b}]0;owned\u{7}\u{1b}[6n\u{9b}21t", "\u{1b}P$qm\u{1b}\\\u{1b}]52;c;b3duZWQ=\u{7}"];
+const MARKUP: [&str; 5] = [
     "<script>window.owned = 1</script>",
     "\"><img src=x onerror=\"window.owned=1\">",
     "</textarea></code></td><script>window.owned=1</script>",
     "javascript:window.owned=1",
-    "=HYPERLINK(\"http://192.0.2.1/\")",
-    "]]>&xxe;\u{fffe}",
-    "a\r\n192.0.2.66 owned\r\n",
-    "\u{202e}txt.exe",
     "' onmouseover='window.owned=1",
 ];
+const FORMULAS: [&str; 2] = ["=HYPERLINK(\"http://192.0.2.1/\")", "\t@SUM(1,2)\"\n\""];
+const XML: [&str; 2] = ["]]>&xxe;\u{fffe}", "<!DOCTYPE x [<!ENTITY a SYSTEM \"file:///etc/passwd\">]>&a;"];
+const LINES: [&str; 2] = ["a\r\n192.0.2.66 owned\r\n", "\u{202e}txt.exe"];
 
 /// Asks the API from the page, as its scripts could.
 async fn post(page: &Browser, path: &str, body: &Value) -> anyhow::Result<Value> {
@@ -49,9 +57,9 @@ async fn post(page: &Browser, path: &str, body: &Value) -> anyhow::Result<Value>
     Ok(serde_json::from_str(answer.as_str().context("an answer")?)?)
 }
 
-async fn texts(_: &mut Site, page: &Browser) -> anyhow::Result<()> {
+async fn texts(page: &Browser, texts: &[&str]) -> anyhow::Result<()> {
     let mut scans = Vec::new();
-    for text in HOSTILE {
+    for &text in texts {
         let spec = json!({ "targets": ["198.51.100.7"], "ports": "22", "command": text });
         let taken = post(page, "/api/v1/scans", &spec).await?;
         // What a command line cannot hold may be refused, in words that are text too.
@@ -61,7 +69,7 @@ async fn texts(_: &mut Site, page: &Browser) -> anyhow::Result<()> {
         post(page, "/api/v1/tokens", &json!({ "name": text, "role": "viewer" })).await?;
         post(page, "/api/v1/scans", &json!({ "targets": [text] })).await?;
     }
-    ensure!(scans.len() >= 5, "{} of them were taken", scans.len());
+    ensure!(!scans.is_empty(), "none of them was taken");
     for (id, text) in &scans {
         page.go(&format!("{PAGE}/scans/{id}")).await?;
         page.until("document.querySelector('.badge.done')").await?;
@@ -71,7 +79,7 @@ async fn texts(_: &mut Site, page: &Browser) -> anyhow::Result<()> {
         ensure!(lines(shown.as_str().context("a text")?) == lines(text), "{shown} for {text:?}");
     }
     let mut paths = vec!["/".to_owned(), "/scans".to_owned(), "/audit".to_owned(), "/agents".to_owned()];
-    for text in HOSTILE {
+    for text in texts {
         let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let id = &scans[0].0;
         paths.extend([

@@ -145,6 +145,8 @@ pub struct Agent {
     giving_back: BTreeSet<Epoch>,
     /// Whose turn it is.
     turns: VecDeque<Epoch>,
+    /// The round trip of the link, as the last answer showed it.
+    link_rtt_us: Option<u32>,
     /// What was handed out and has not come back.
     out: BTreeMap<ProbeId, Out>,
     /// How many of them are in flight.
@@ -183,6 +185,7 @@ impl Agent {
             leases: BTreeMap::new(),
             giving_back: BTreeSet::new(),
             turns: VecDeque::new(),
+            link_rtt_us: None,
             out: BTreeMap::new(),
             in_flight: 0,
             hosts: HostTable::default(),
@@ -223,7 +226,7 @@ impl Agent {
             let number = self.right.sent(now);
             self.renewed_at = now;
             let used = self.used();
-            self.send(AgentMessage::Renew { number, used });
+            self.send(AgentMessage::Renew { number, used, rtt_us: self.link_rtt_us });
         }
         self.advance(now);
     }
@@ -294,7 +297,12 @@ impl Agent {
         match (self.session, message) {
             (Session::HelloSent, CoordinatorMessage::Welcome(welcome)) => self.welcome(now, welcome),
             (Session::Open, CoordinatorMessage::Grant(grant)) => self.granted(now, grant),
-            (Session::Open, CoordinatorMessage::Answered { number }) => self.right.answered(number),
+            (Session::Open, CoordinatorMessage::Answered { number }) => {
+                let rtt = self.right.sent_at(number).map(|sent_at| now.since(sent_at));
+                // A time that is too long is none of a link.
+                self.link_rtt_us = rtt.and_then(|rtt| u32::try_from(rtt.as_micros()).ok());
+                self.right.answered(number);
+            }
             (Session::Open, CoordinatorMessage::Committed { epoch, .. }) => {
                 self.unacknowledged.settle(epoch);
             }
@@ -329,7 +337,7 @@ impl Agent {
         }
         let number = self.right.sent(now);
         let used = self.used();
-        self.send(AgentMessage::Renew { number, used });
+        self.send(AgentMessage::Renew { number, used, rtt_us: self.link_rtt_us });
     }
 
     fn drain(&mut self) {

@@ -37,6 +37,12 @@ impl Right {
         self.last_number
     }
 
+    /// When a request was sent that is not answered yet.
+    #[must_use]
+    pub fn sent_at(&self, number: u64) -> Option<Time> {
+        self.sent.iter().find(|(sent, _)| *sent == number).map(|(_, at)| *at)
+    }
+
     /// A request was answered: the right lasts `ttl` from when it was sent. An unknown number changes nothing.
     pub fn answered(&mut self, number: u64) {
         while let Some(&(oldest, sent_at)) = self.sent.front() {

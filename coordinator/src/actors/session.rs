@@ -89,6 +89,9 @@ impl Actor for Session {
                             let _gone = this.send(TurnAway(reason)).await;
                             break;
                         }
+                        if let (Some(peer), AgentMessage::Renew { rtt_us: Some(rtt_us), .. }) = (&peer, &message) {
+                            peer.measured(*rtt_us);
+                        }
                         let said = Said::Message(Box::new(message));
                         if owner.send(FromSession { session, said }).await.is_err() {
                             return;

@@ -72,6 +72,11 @@ impl Peer {
         self.fleet.refused_agent(self.agent, self.address, Refusal::new(Kind::Grant, reason));
     }
 
+    /// The agent measured the round trip of its link.
+    pub fn measured(&self, rtt_us: u32) {
+        self.fleet.measured(self.agent, self.session, rtt_us);
+    }
+
     /// The session was refused by the coordinator.
     pub fn refused(&self, reason: &str) {
         let kind = if reason.contains("protocol version") { Kind::Versions } else { Kind::Protocol };

@@ -55,6 +55,9 @@ pub struct AgentView {
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected_at: Option<i64>,
+    /// The round trip of its link in microseconds, as it measured it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u32>,
     /// Whether it gets no work, as somebody drained it.
     pub drained: bool,
     /// Whether it is drained and still has work in hand: that it gives back.
@@ -99,6 +102,8 @@ struct Live {
     cut: mpsc::Sender<()>,
     since: i64,
     instance: Option<protocol::id::InstanceId>,
+    /// The round trip of its link, as the agent measures it.
+    rtt_us: Option<u32>,
 }
 
 /// A connection that was let in: hello may be said on it.
@@ -197,6 +202,7 @@ impl Registrar {
             standing: row.standing,
             connected: live.is_some(),
             connected_at: live.map(|live| live.since),
+            rtt_us: live.and_then(|live| live.rtt_us),
             drained: row.drained,
             draining: false,
             rests_until: None,
@@ -389,7 +395,7 @@ impl Registrar {
         if sessions.len() >= SESSIONS_MAX {
             let _has_one = sessions.remove(0).cut.try_send(());
         }
-        sessions.push(Live { number, cut, since: now(), instance: None });
+        sessions.push(Live { number, cut, since: now(), instance: None, rtt_us: None });
         Ok(Ok(Hearing { number, cut: cutting }))
     }
 
@@ -435,6 +441,14 @@ impl Registrar {
         }
         self.changed();
         Ok(Ok(row.vantage))
+    }
+
+    /// An agent measured its link. That is no news for who follows: it is shown with the next.
+    pub(super) fn measured(&mut self, agent: AgentId, session: u64, rtt_us: u32) {
+        let live = self.live.get_mut(&agent).into_iter().flatten().find(|live| live.number == session);
+        if let Some(live) = live {
+            live.rtt_us = Some(rtt_us);
+        }
     }
 
     /// A session is gone.
@@ -519,6 +533,12 @@ impl Fleet {
         peer: SocketAddr,
     ) -> Result<Result<AgentName, Refusal>, FleetError> {
         Ok(self.ask(move |registrar| registrar.hello(session, &name, &facts, peer)).await??)
+    }
+
+    /// An agent measured its link. What cannot be queued is lost: it measures again.
+    pub(super) fn measured(&self, agent: AgentId, session: u64, rtt_us: u32) {
+        let request: Request = Box::new(move |registrar| registrar.measured(agent, session, rtt_us));
+        let _measured_again = self.queue.try_send(request);
     }
 
     /// A session is gone. What cannot be queued is lost: the session is then shown until the agent connects again.

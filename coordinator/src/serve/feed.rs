@@ -210,7 +210,7 @@ impl Feed {
         let mut is_news = false;
         for mut agent in agents {
             agent.draining = self.is_draining(&agent);
-            let timeless = |agent: &AgentView| AgentView { seen_at: None, ..agent.clone() };
+            let timeless = |agent: &AgentView| AgentView { seen_at: None, rtt_us: None, ..agent.clone() };
             let known = self.agents.get(&agent.id);
             if known.is_none_or(|known| timeless(known) != timeless(&agent)) {
                 self.push(None, "agent", &agent);

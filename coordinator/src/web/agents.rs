@@ -9,6 +9,7 @@ use crate::api::guard::Who;
 use crate::api::problem::Problem;
 use crate::fleet::roster::Standing;
 use crate::fleet::{AgentView, TOKEN_TTL};
+use crate::report::quantity::round_trip;
 use crate::scan::wall;
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Bytes;
@@ -27,7 +28,7 @@ use std::collections::BTreeMap;
 pub struct Shown {
     /// Its name.
     pub name: String,
-    /// `connected`, `away`, `resting`, `drained`, `revoked`, `copied key`.
+    /// `connected`, `away`, `resting`, `draining`, `drained`, `revoked`, `copied key`.
     pub state: &'static str,
     /// Since when, in words.
     pub since: String,
@@ -106,6 +107,7 @@ impl Shown {
         let state = match agent.standing {
             Standing::Revoked => "revoked",
             Standing::Copied => "copied key",
+            Standing::Good if agent.drained && serving.feed.borrow().is_draining(&agent) => "draining",
             Standing::Good if agent.drained => "drained",
             Standing::Good if rests.is_some() => "resting",
             Standing::Good if agent.connected => "connected",
@@ -123,7 +125,7 @@ impl Shown {
             software: agent.software,
             ping_method: agent.ping_method.unwrap_or_default(),
             allow: agent.allow,
-            rtt: None,
+            rtt: agent.rtt_us.map(round_trip),
             rate: String::new(),
             leases: 0,
             error: agent.error.map(|error| (error, agent.error_at.map_or_else(String::new, |at| ago_s(at, now)))),
@@ -215,6 +217,8 @@ pub async fn show(
     let Told { did } = query(request.query_string())?;
     let notice = match did.as_deref() {
         Some("labelled") => Some("Its labels are set."),
+        Some("drained") => Some("It gets no more work; what it has in hand is committed."),
+        Some("undrained") => Some("It gets work again."),
         Some("revoked") => Some("It may not connect any more: its session is closed."),
         _ => None,
     };
@@ -249,6 +253,19 @@ pub async fn label(
     let labels = labels.split_whitespace().map(read).collect::<Result<Vec<_>, _>>()?;
     serving.fleet.label(&name, labels, &who.0).await.map_err(refused)?;
     Ok(see(&format!("{}?did=labelled", request.path().trim_end_matches("/label"))))
+}
+
+/// `POST /agents/{name}/drain` and `/agents/{name}/undrain`
+pub async fn drain(
+    request: HttpRequest,
+    serving: web::Data<Serving>,
+    name: web::Path<String>,
+    who: web::ReqData<Who>,
+) -> Result<HttpResponse, Failure> {
+    let (at, deed) = request.path().rsplit_once('/').unwrap_or_default();
+    let drained = deed == "drain";
+    serving.fleet.drain(&name, drained, &who.0).await.map_err(refused)?;
+    Ok(see(&format!("{at}?did={}", if drained { "drained" } else { "undrained" })))
 }
 
 /// `POST /agents/{name}/revoke`

@@ -44,6 +44,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(way("/agents/join-token").post(agents::join))
         .service(way("/agents/{name}").get(agents::show))
         .service(way("/agents/{name}/label").post(agents::label))
+        .service(way("/agents/{name}/drain").post(agents::drain))
+        .service(way("/agents/{name}/undrain").post(agents::drain))
         .service(way("/agents/{name}/revoke").post(agents::revoke))
         .service(way("/audit").get(audit::audit));
 }

@@ -43,7 +43,7 @@ fn from_agents() -> Vec<(&'static str, AgentMessage)> {
     vec![
         ("hello", AgentMessage::Hello(hello)),
         ("claim", AgentMessage::Claim(Claim { number: 1, targets: 100_000, targets_each: 32_768, used: Vec::new() })),
-        ("renew", AgentMessage::Renew { number: 2, used: Vec::new() }),
+        ("renew", AgentMessage::Renew { number: 2, used: Vec::new(), rtt_us: None }),
         ("report", AgentMessage::Report(report)),
         ("acknowledge", AgentMessage::Acknowledge { scan: ScanId::from_bytes([1; 16]), version: 3 }),
         ("leaving", AgentMessage::Leaving),

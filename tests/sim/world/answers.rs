@@ -86,7 +86,7 @@ impl World {
 fn later(message: AgentMessage) -> AgentMessage {
     match message {
         AgentMessage::Claim(claim) => AgentMessage::Claim(Claim { number: claim.number + 1, ..claim }),
-        AgentMessage::Renew { number, used } => AgentMessage::Renew { number: number + 1, used },
+        AgentMessage::Renew { number, used, rtt_us } => AgentMessage::Renew { number: number + 1, used, rtt_us },
         message => message,
     }
 }

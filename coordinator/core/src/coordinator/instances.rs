@@ -141,7 +141,7 @@ impl Coordinator {
             (None, _) => self.refuse(now, id, "the first frame of a session is hello"),
             (Some(_), AgentMessage::Hello(_)) => self.refuse(now, id, "a session has one hello"),
             (Some(instance), AgentMessage::Claim(claim)) => self.claim(now, id, instance, claim),
-            (Some(instance), AgentMessage::Renew { number, used }) => {
+            (Some(instance), AgentMessage::Renew { number, used, .. }) => {
                 if self.renew(now, id, instance, number) {
                     self.uses(now, instance, &used);
                 }

@@ -237,7 +237,7 @@ fn a_right_that_ended_is_not_answered_and_its_shards_go_to_others() {
     world.passes(settings.margin);
     assert_eq!(world.grants_since(before).iter().map(Grant::covered).sum::<u32>(), 10);
     let before = world.sent.len();
-    world.says(1, AgentMessage::Renew { number: 2, used: Vec::new() });
+    world.says(1, AgentMessage::Renew { number: 2, used: Vec::new(), rtt_us: None });
     assert_eq!(world.sent.len(), before, "bad input 66: a right that ended is never answered");
     world.says(2, AgentMessage::Report(report(&grants[0], Outcome::CLOSED)));
     assert_eq!(world.reply_to(grants[0].epoch), Some(CommitReply::Gone));
@@ -264,7 +264,7 @@ fn what_breaks_the_protocol_costs_the_session_and_nothing_else() {
     type Said = fn(&Grant) -> AgentMessage;
     let cases: [(&str, Said); 7] = [
         ("a second hello", |_| AgentMessage::Hello(hello(1, vec![], SPOKEN))),
-        ("a number that does not rise", |_| AgentMessage::Renew { number: 1, used: Vec::new() }),
+        ("a number that does not rise", |_| AgentMessage::Renew { number: 1, used: Vec::new(), rtt_us: None }),
         ("too few outcomes", |grant| {
             AgentMessage::Report(Report { chunk: chunk::encode(&[Outcome::CLOSED]), ..report(grant, Outcome::CLOSED) })
         }),
@@ -297,7 +297,7 @@ fn what_breaks_the_protocol_costs_the_session_and_nothing_else() {
 
 #[test]
 fn bad_input_50_whatever_comes_before_hello_is_refused() {
-    for message in [AgentMessage::Renew { number: 1, used: Vec::new() }, AgentMessage::Leaving] {
+    for message in [AgentMessage::Renew { number: 1, used: Vec::new(), rtt_us: None }, AgentMessage::Leaving] {
         let mut world = World::new();
         world.input(Input::Opened(SessionId(1)));
         world.says(1, message);

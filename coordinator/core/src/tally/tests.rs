@@ -93,8 +93,9 @@ impl Scan {
                 is_up == (index >= first)
             };
             let some = self.below(1 << 30);
-            let covers =
-                covers::bitmap(0, len, |index| asked(index) && (index >= first || (u64::from(index) ^ some).is_multiple_of(3)));
+            let covers = covers::bitmap(0, len, |index| {
+                asked(index) && (index >= first || (u64::from(index) ^ some).is_multiple_of(3))
+            });
             if covers.iter().any(|byte| *byte != 0) {
                 self.settle(Shard { cohort: number, pass, lo: 0, hi: len }, covers, &mut drawn);
             }

@@ -266,8 +266,12 @@ fn bad_input_9_two_frames_at_once_are_two() {
         let world = World::new().await;
         let state = world.join("a").await;
         let hello = frame(&AgentMessage::Hello(hello("a", 1)));
-        let all = [hello, frame(&AgentMessage::Renew { number: 1, used: Vec::new() }), frame(&AgentMessage::Leaving)]
-            .concat();
+        let all = [
+            hello,
+            frame(&AgentMessage::Renew { number: 1, used: Vec::new(), rtt_us: None }),
+            frame(&AgentMessage::Leaving),
+        ]
+        .concat();
         let mut stream = link(&world, &state).await;
         stream.write_all(&all).await.unwrap();
         let heard = say(stream, &[]).await;
@@ -319,7 +323,11 @@ fn bad_input_22_an_agent_that_never_reads_is_given_up() {
             let mut number = 0;
             loop {
                 number += 1;
-                if stream.write_all(&frame(&AgentMessage::Renew { number, used: Vec::new() })).await.is_err() {
+                if stream
+                    .write_all(&frame(&AgentMessage::Renew { number, used: Vec::new(), rtt_us: None }))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -373,7 +381,7 @@ fn hello_under_another_name_than_the_certificates() {
 
 #[test]
 fn a_renewal_whose_number_does_not_rise() {
-    let messages = [2, 2].map(|number| AgentMessage::Renew { number, used: Vec::new() });
+    let messages = [2, 2].map(|number| AgentMessage::Renew { number, used: Vec::new(), rtt_us: None });
     let hello = AgentMessage::Hello(hello("a", 1));
     refused([vec![hello], messages.to_vec()].concat(), "the numbers of claims and renewals rise", "protocol");
 }

@@ -417,7 +417,7 @@ fn bad_input_66_a_renewal_after_the_right_has_ended_revives_nothing() {
         let grants = speaker.claim().await;
         // It says nothing more, until its right is over: the coordinator closes the session.
         assert_eq!(speaker.hear().await, None);
-        speaker.say(&AgentMessage::Renew { number: 2, used: Vec::new() }).await;
+        speaker.say(&AgentMessage::Renew { number: 2, used: Vec::new(), rtt_us: None }).await;
         assert_eq!(speaker.hear().await, None, "it is not answered");
         world.until("a", |view| !view.connected).await;
         // It says hello and holds nothing now; what it had found is taken, as nobody else was granted it.

@@ -12,6 +12,7 @@ fn agent(name: &str, connected: bool, seen_at: i64) -> AgentView {
         standing: Standing::Good,
         connected,
         connected_at: None,
+        rtt_us: None,
         drained: false,
         draining: false,
         rests_until: None,

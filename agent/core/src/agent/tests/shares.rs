@@ -68,6 +68,23 @@ fn leases_of_a_slow_scan_are_reported_one_after_the_other() {
 }
 
 #[test]
+fn leases_of_a_scan_with_a_rate_are_reported_by_age_and_hosts_are_spared() {
+    for (rate, hosts_at_once) in [(1_000, 16), (4_000, 64)] {
+        let mut lab = Lab::new(quick, vec![control(SCAN, 1, Run::Go, Some(Rate::per_second(rate)))]);
+        // 64 leases, each of 16 hosts and 256 targets: in turn, none would be reported before nearly all was asked.
+        lab.grant(grants(SCAN, 1_024, 16, ProbeOptions::new(900, 8_192)));
+        lab.run(ms(1_000));
+        let asked = lab.sent.len();
+        assert!(lab.reports.len() >= asked / 256 - 4, "{rate}: {} reports of {asked} targets", lab.reports.len());
+        let in_order: Vec<_> = lab.reports.iter().map(|report| report.epoch).collect();
+        assert!(in_order.is_sorted(), "{rate}: {in_order:?}");
+        // Probes go in bursts of 10 ms, one of which a host may meet in each of two leases.
+        let spared = lab.most_within(ms(1_000), 1, Some(lab.sent[0].1.target.address));
+        assert!(spared <= u64::from(rate) / hosts_at_once + 16, "{rate}: {spared}");
+    }
+}
+
+#[test]
 fn a6_a_slow_scan_does_not_hold_up_another_and_claims_little() {
     let slow = control(SCAN, 1, Run::Go, Some(Rate::from_micros(500_000)));
     let lab = Lab::new(quick, vec![slow.clone()]);

@@ -88,7 +88,7 @@ fn the_share_of_one_that_is_gone_is_free_when_its_right_ends() {
     assert_eq!(world.share(2), 0);
     for number in 1..=4 {
         world.passes((settings.ttl + settings.margin) / 4);
-        world.says(2, AgentMessage::Renew { number, used: Vec::new() });
+        world.says(2, AgentMessage::Renew { number, used: Vec::new(), rtt_us: None });
     }
     assert_eq!(world.share(2), 10);
 }

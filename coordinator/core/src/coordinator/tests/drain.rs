@@ -71,7 +71,7 @@ fn a_drained_agent_gives_back_what_it_has_and_another_probes_the_rest() {
             world.says(2, AgentMessage::Report(report(&grant, Outcome::CLOSED)));
         }
         world.passes(Duration::from_millis(500));
-        world.says(1, AgentMessage::Renew { number: 10 + round, used: Vec::new() });
+        world.says(1, AgentMessage::Renew { number: 10 + round, used: Vec::new(), rtt_us: None });
     }
     assert!(matches!(world.events.last(), Some(Event::Finished { status: ScanStatus::Done, .. })));
     assert_eq!(probed, 200, "each target once");

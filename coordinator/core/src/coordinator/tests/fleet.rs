@@ -45,7 +45,7 @@ impl World {
             *number += 1;
             self.passes(Duration::from_millis(500));
             for &session in sessions {
-                self.says(session, AgentMessage::Renew { number: *number, used: Vec::new() });
+                self.says(session, AgentMessage::Renew { number: *number, used: Vec::new(), rtt_us: None });
             }
         }
     }
