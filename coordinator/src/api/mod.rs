@@ -26,6 +26,8 @@ pub mod tokens;
 mod bad_input_tests;
 #[cfg(test)]
 mod contract_tests;
+#[cfg(test)]
+mod map_tests;
 
 use crate::actors::coordinator::Coordinator;
 use crate::cli::ServeRequest;

@@ -10,9 +10,11 @@ pub mod assets;
 pub mod audit;
 pub mod chart;
 pub mod door;
+pub mod drawing;
 pub mod found;
 pub mod frame;
 pub mod host;
+pub mod maps;
 pub mod new_scan;
 pub mod overview;
 pub mod results;
@@ -39,6 +41,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(way("/scans/{id}/rate").post(scan::set))
         .service(way("/scans/{id}/exclude").post(scan::exclude))
         .service(way("/scans/{id}/results").get(results::results))
+        .service(way("/scans/{id}/maps").get(maps::show))
         .service(way("/scans/{id}/hosts/{address}").get(host::show))
         .service(way("/agents").get(agents::list))
         .service(way("/agents/join-token").post(agents::join))

@@ -155,7 +155,7 @@ proptest! {
         let ranked = RankedRanges::new(&set).expect("few addresses");
         let high = match low {
             IpAddr::V4(low) => IpAddr::V4(low.to_bits().saturating_add((more % 40) as u32).into()),
-            IpAddr::V6(low) => IpAddr::V6(low.to_bits().saturating_add(if more % 3 == 0 { more } else { more % 40 }).into()),
+            IpAddr::V6(low) => IpAddr::V6(low.to_bits().saturating_add(if more.is_multiple_of(3) { more } else { more % 40 }).into()),
         };
         let ranks = ranked.ranks_within(low, high);
         let within = |address: &&IpAddr| address.is_ipv4() == low.is_ipv4() && (low..=high).contains(*address);
