@@ -311,7 +311,8 @@ impl Coordinator {
             if let Some(known) = self.instances.get_mut(&instance).filter(|known| known.session == Some(session)) {
                 known.wants += covered;
             }
-            return self.release(epochs.to_vec(), false);
+            self.release(epochs.to_vec(), false);
+            return self.forget_who_had_nothing(instance);
         }
         for grant in grants.into_iter().filter(|grant| !nothing.contains(&grant.epoch)) {
             self.send(session, CoordinatorMessage::Grant(grant));
@@ -356,7 +357,6 @@ impl Coordinator {
     /// A lost connection is not a lost lease: the instance stays, with what it holds, until its right ends.
     pub(super) fn forget_session(&mut self, now: Time, id: SessionId) {
         let Some(instance) = self.sessions.remove(&id).and_then(|session| session.instance) else { return };
-        let holds = self.open_leases(instance) > 0;
         if self.instances.get(&instance).is_some_and(|known| known.session == Some(id)) {
             self.departs(now, instance);
         }
@@ -366,11 +366,17 @@ impl Coordinator {
                 scan.ledger.lost(instance);
             }
             self.retell = true;
-            if known.right.is_none() && !holds {
-                self.instances.remove(&instance);
-                for scan in self.scans.values_mut() {
-                    scan.ledger.forget(instance);
-                }
+            self.forget_who_had_nothing(instance);
+        }
+    }
+
+    /// Forgets an instance that has no session, was given no right, and holds nothing: no end of a right would come.
+    fn forget_who_had_nothing(&mut self, instance: InstanceId) {
+        let has_nothing = |known: &Instance| known.session.is_none() && known.right.is_none();
+        if self.instances.get(&instance).is_some_and(has_nothing) && self.open_leases(instance) == 0 {
+            self.instances.remove(&instance);
+            for scan in self.scans.values_mut() {
+                self.retell |= scan.ledger.forget(instance);
             }
         }
     }

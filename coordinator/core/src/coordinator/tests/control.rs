@@ -206,3 +206,22 @@ fn a_cancelled_scan_ends_and_stays_so_through_a_restart() {
     world.crashes();
     assert_eq!(world.store.control(SCAN).unwrap().intent, Intent::Go, "who goes on with it wants it to go on");
 }
+
+#[test]
+fn who_left_while_the_store_made_leases_for_it_keeps_no_share() {
+    let mut world = with_rate(Rate::per_second(10));
+    world.connects(1, 1, vec![]);
+    world.acknowledges(1);
+    let claim = AgentMessage::Claim(Claim { number: 1, targets: 40, targets_each: 4, used: Vec::new() });
+    world.machine.handle_input(world.now, Input::Message(SessionId(1), Box::new(claim)));
+    world.machine.handle_input(world.now, Input::Message(SessionId(1), Box::new(AgentMessage::Leaving)));
+    // It dials once more, and dies.
+    world.machine.handle_input(world.now, Input::Opened(SessionId(2)));
+    let held = HeldShare { scan: SCAN, share: Some(Rate::per_second(10)) };
+    let hello = AgentMessage::Hello(Hello { shares: vec![held], ..hello(1, vec![], SPOKEN) });
+    world.machine.handle_input(world.now, Input::Message(SessionId(2), Box::new(hello)));
+    world.machine.handle_input(world.now, Input::Closed(SessionId(2)));
+    world.drain();
+    world.connects(3, 3, vec![]);
+    assert_eq!(world.share(3), 10, "nobody else uses any");
+}
