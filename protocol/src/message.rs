@@ -18,7 +18,6 @@ pub const SCANS_MAX: usize = 1_024;
 pub const TEXT_BYTES_MAX: usize = 1_024;
 
 /// From an agent to its coordinator.
-#[expect(clippy::large_enum_variant, reason = "messages are taken apart where they come in, and few are kept")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AgentMessage {
     /// The first frame of a session: who this is and what it holds.
@@ -78,7 +77,7 @@ pub struct Hello {
     pub shares: Vec<HeldShare>,
     /// The grant that its session before this one ended with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<RefusedGrant>,
+    pub refused: Option<Box<RefusedGrant>>,
 }
 
 /// A grant that an agent refused, which ended its session.

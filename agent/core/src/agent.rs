@@ -163,7 +163,7 @@ pub struct Agent {
     unacknowledged: Unacknowledged,
     speed: Speed,
     /// The grant that the last session ended with, until a hello that says so was answered.
-    refused: Option<RefusedGrant>,
+    refused: Option<Box<RefusedGrant>>,
     draining: bool,
     finished: bool,
     outputs: VecDeque<Output>,

@@ -125,7 +125,7 @@ fn a_hello_that_says_more_is_one_to_a_peer_that_knows_less() {
     let Some((_, AgentMessage::Hello(hello))) = from_agents().into_iter().next() else { panic!("hello is first") };
     let refused =
         crate::message::RefusedGrant { scan: ScanId::from_bytes([1; 16]), epoch: Epoch::new(9), reason: "why".into() };
-    let says_more = AgentMessage::Hello(Hello { refused: Some(refused), ..hello.clone() });
+    let says_more = AgentMessage::Hello(Hello { refused: Some(Box::new(refused)), ..hello.clone() });
     let frame = encode(&says_more).unwrap();
     assert_eq!(decode::<AgentMessage>(&frame).unwrap(), says_more);
     let MessageBefore::Hello(before) = decode(&frame).unwrap();

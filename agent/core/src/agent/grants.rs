@@ -11,7 +11,7 @@ impl Agent {
     /// new. One that breaks 1 or 2 costs the session: it is refused whole, and the next hello says so.
     pub(super) fn granted(&mut self, now: Time, grant: Grant) {
         if let Some(reason) = self.why_refused(&grant) {
-            self.refused = Some(RefusedGrant { scan: grant.scan, epoch: grant.epoch, reason });
+            self.refused = Some(Box::new(RefusedGrant { scan: grant.scan, epoch: grant.epoch, reason }));
             return self.redial();
         }
         self.asked = self.asked.saturating_sub(u64::from(grant.covered()));

@@ -546,7 +546,7 @@ fn a_grant_that_an_agent_refused_is_audited_and_shown_with_the_agent() {
         for epoch in [7, 8] {
             let reason = "a grant covers 198.51.100.7\u{1b}[2J, which it may not".to_owned();
             let refused = RefusedGrant { scan: ScanId::from_bytes([1; 16]), epoch: Epoch::new(epoch), reason };
-            let hello = AgentMessage::Hello(Hello { refused: Some(refused), ..hello("a", 1) });
+            let hello = AgentMessage::Hello(Hello { refused: Some(Box::new(refused)), ..hello("a", 1) });
             let heard = say(link(&world, &state).await, &[hello, AgentMessage::Leaving]).await;
             assert!(matches!(&heard[..], [CoordinatorMessage::Welcome(_)]), "{heard:?}");
         }
