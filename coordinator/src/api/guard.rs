@@ -62,7 +62,8 @@ pub async fn guard(
             request.extensions_mut().insert(Who(who.clone()));
             request.extensions_mut().insert(Asker { who: who.clone(), may_change: role == Some(Role::Operator) });
             let response = next.call(request).await?.map_into_boxed_body();
-            if let (Some(fleet), true, true) = (fleet, is_audited, response.status().is_success())
+            if let (Some(fleet), true, true) =
+                (fleet, is_audited, response.status().is_success() || response.status().is_redirection())
                 && let Err(error) = fleet.audit(&who, "api", &what).await
             {
                 tracing::warn!(%error, who, what, "a change is not in the audit");
@@ -74,14 +75,16 @@ pub async fn guard(
             if let Some(fleet) = fleet {
                 fleet.refused(&from, "api", &problem.detail);
             }
-            let response = if is_for_people(&request) { Failure(problem).response() } else { problem.response() };
+            let response =
+                if is_for_people(request.request()) { Failure(problem).response() } else { problem.response() };
             Ok(request.into_response(response))
         }
     }
 }
 
 /// Whether a browser asks for a page.
-fn is_for_people(request: &ServiceRequest) -> bool {
+#[must_use]
+pub fn is_for_people(request: &HttpRequest) -> bool {
     let accepts = request.headers().get(ACCEPT).and_then(|accepts| accepts.to_str().ok()).unwrap_or_default();
     !request.path().starts_with("/api/") && accepts.contains("text/html")
 }
@@ -124,7 +127,7 @@ async fn admit(request: &ServiceRequest) -> Result<(Option<Role>, String), Probl
     };
     let changes = !request.method().is_safe();
     match admitted {
-        None if is_for_people(request) => Err(Problem::new(
+        None if is_for_people(request.request()) => Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "open the address that portsweep serve printed, or sign in with its key or a token",
         )),

@@ -208,8 +208,9 @@ fn routes(config: &mut web::ServiceConfig) {
         .default_service(web::to(nothing_here));
 }
 
-async fn nothing_here() -> Result<actix_web::HttpResponse, Problem> {
-    Err(Problem::missing("there is nothing here: /api/v1/openapi.json says what is where"))
+async fn nothing_here(request: actix_web::HttpRequest) -> actix_web::HttpResponse {
+    let problem = Problem::missing("there is nothing here: /api/v1/openapi.json says what is where");
+    if guard::is_for_people(&request) { pages::frame::Failure(problem).response() } else { problem.response() }
 }
 
 async fn not_this_way() -> Result<actix_web::HttpResponse, Problem> {
