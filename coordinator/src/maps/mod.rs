@@ -25,8 +25,8 @@ use tokio::sync::oneshot;
 pub const QUESTIONS: Bounds = Bounds { of: "questions about maps", items: 64, bytes: 64 };
 /// A question takes a fraction of a second.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// So many targets are counted before an answer: some 30 ms. A scan of a few hundred hosts is thus always told as it is now.
-pub const AT_ONCE_TARGETS: u64 = 1 << 21;
+/// So many targets are counted before an answer: some 15 ms. A scan of a few hundred hosts is thus always told as it is now.
+pub const AT_ONCE_TARGETS: u64 = 1 << 20;
 
 /// Answers what maps ask. Cheap to clone.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! The map of addresses: a prefix, cut into 4^depth prefixes of one length, in the order in which a Hilbert curve passes them, which is
 //! address order.
 
-use super::source::{Known, Source, Sum};
+use super::source::{Known, Source, Stretch, Sum};
 use crate::store::StoreError;
 use crate::tally::{Part, Totals};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -149,27 +149,34 @@ fn fill(source: &Source<'_>, cells: &mut [Ranked]) -> Result<(), StoreError> {
     } else {
         split.extend(runs);
     }
-    for run in split {
-        let mut rank = source.ranks_of(run).start;
-        let mut at = cells.partition_point(|(cell, _)| cell.end <= rank);
-        for stretch in source.hosts(run)? {
-            let end = rank + stretch.hosts;
-            while rank < end {
-                let Some((cell, counted)) = cells.get_mut(at) else { break };
-                if cell.start > rank {
-                    // What no cell covers: at the ends of the map.
-                    rank = cell.start.min(end);
-                    continue;
-                }
-                let hosts = cell.end.min(end) - rank;
-                counted.sum += stretch.of(hosts);
-                rank += hosts;
-                if rank == cell.end {
-                    at += 1;
-                }
-            }
-            rank = end;
-        }
+    for runs in split.chunk_by(|run, next| run + 1 == *next) {
+        let (Some(first), Some(last)) = (runs.first(), runs.last()) else { continue };
+        source.hosts(*first..last + 1, &mut |run, stretches| {
+            lay_out(source.ranks_of(run).start, stretches, cells);
+            Ok(())
+        })?;
     }
     Ok(())
+}
+
+/// Adds hosts, from a rank on, to the cells that they lie in.
+fn lay_out(mut rank: u64, stretches: &[Stretch], cells: &mut [Ranked]) {
+    let mut at = cells.partition_point(|(cell, _)| cell.end <= rank);
+    for stretch in stretches {
+        let end = rank + stretch.hosts;
+        while rank < end {
+            let Some((cell, counted)) = cells.get_mut(at) else { return };
+            if cell.start > rank {
+                // What no cell covers: at the ends of the map.
+                rank = cell.start.min(end);
+                continue;
+            }
+            let hosts = cell.end.min(end) - rank;
+            counted.sum += stretch.of(hosts);
+            rank += hosts;
+            if rank == cell.end {
+                at += 1;
+            }
+        }
+    }
 }

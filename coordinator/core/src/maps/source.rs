@@ -63,6 +63,9 @@ pub(super) enum Known<'a> {
     Uncounted,
 }
 
+/// Takes a run's number and its hosts.
+pub(super) type TellHosts<'a> = &'a mut dyn FnMut(u64, &[Stretch]) -> Result<(), StoreError>;
+
 /// Hosts that stand together and have the same to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
@@ -143,29 +146,38 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The hosts of a run, in address order: what all vantages say, together.
-    pub(super) fn hosts(&self, run: u64) -> Result<Vec<Stretch>, StoreError> {
+    /// Tells of the hosts of each of these runs, in address order: what all vantages say, together. From one vantage they are read as one.
+    pub(super) fn hosts(&self, runs: Range<u64>, tell: TellHosts<'_>) -> Result<(), StoreError> {
+        let views = self.views();
+        if views.end - views.start == 1 {
+            return self
+                .each(views.start, runs, Part::Hosts, &mut |run, known| tell(run, &self.stretches(run, known)?));
+        }
+        for run in runs {
+            let mut joined: Option<Vec<Stretch>> = None;
+            for view in self.views() {
+                self.each(view, run..run + 1, Part::Hosts, &mut |run, known| {
+                    let seen = self.stretches(run, known)?;
+                    joined = Some(joined.take().map_or_else(|| seen.clone(), |before| join(&before, &seen)));
+                    Ok(())
+                })?;
+            }
+            tell(run, &joined.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// What one vantage says of the hosts of a run.
+    fn stretches(&self, run: u64, known: Known<'_>) -> Result<Vec<Stretch>, StoreError> {
         let ranks = self.ranks_of(run);
         let hosts = ranks.end - ranks.start;
-        let mut joined: Option<Vec<Stretch>> = None;
-        for view in self.views() {
-            let mut seen = Vec::new();
-            self.each(view, run..run + 1, Part::Hosts, &mut |_, known| {
-                seen = match known {
-                    Known::Part(bytes) => {
-                        hosts_of(bytes, u32::try_from(hosts).unwrap_or(u32::MAX))?.into_iter().map(stretch).collect()
-                    }
-                    Known::Untouched => vec![Stretch { hosts, each: self.untouched(1) }],
-                    Known::Uncounted => vec![Stretch { hosts, each: self.uncounted(1) }],
-                };
-                Ok(())
-            })?;
-            joined = Some(match joined {
-                Some(before) => join(&before, &seen),
-                None => seen,
-            });
-        }
-        Ok(joined.unwrap_or_default())
+        Ok(match known {
+            Known::Part(bytes) => {
+                hosts_of(bytes, u32::try_from(hosts).unwrap_or(u32::MAX))?.into_iter().map(stretch).collect()
+            }
+            Known::Untouched => vec![Stretch { hosts, each: self.untouched(1) }],
+            Known::Uncounted => vec![Stretch { hosts, each: self.uncounted(1) }],
+        })
     }
 
     /// Of addresses that were never asked, from one vantage.
