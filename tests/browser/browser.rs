@@ -151,6 +151,8 @@ fn is_left(error: &CmdError) -> bool {
         "aborted by navigation",
         "target frame detached",
         "Cannot find context",
+        // The script itself gives up sooner: its page is gone.
+        "script timeout",
     ]
     .iter()
     .any(|left| text.contains(left))

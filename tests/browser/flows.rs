@@ -141,7 +141,7 @@ async fn joined(site: &mut Site, page: &Browser) -> anyhow::Result<()> {
         .host
         .command(lab::agent_bin()?)
         .args(["join", &token, "--allow", "198.51.100.0/25", "--name", "second"])
-        .env("PORTSWEEP_STATE", &state);
+        .env("PORTSWEEP_AGENT_STATE", &state);
     let agent = agent.start()?;
     page.go(&format!("{PAGE}/agents")).await?;
     page.value(MARK).await?;
