@@ -17,6 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         lab::trial("results_are_filtered_and_lead_to_a_host", NEEDS, || {
             tell(|site, page| Box::pin(filtered(site, page)))
         }),
+        lab::trial("both_maps_lead_to_a_host", NEEDS, || tell(|site, page| Box::pin(mapped(site, page)))),
         lab::trial("a_join_token_lets_an_agent_in_that_is_then_labelled_and_revoked", NEEDS, || {
             tell(|site, page| Box::pin(joined(site, page)))
         }),
@@ -127,6 +128,30 @@ async fn filtered(_: &mut Site, page: &Browser) -> anyhow::Result<()> {
     let host = page.text("main").await?;
     ensure!(host.contains("echo-reply") && host.contains("22/tcp") && host.contains("open"), "{host}");
     ensure!(host.contains("closed") && host.contains("conn-refused"), "{host}");
+    Ok(())
+}
+
+/// From both maps of a scan, by clicks alone, to the page of one of its hosts.
+async fn mapped(_: &mut Site, page: &Browser) -> anyhow::Result<()> {
+    let scan = start(page, "198.51.100.0-198.51.100.63", "21-23,80,443", "").await?;
+    page.until("document.querySelector('.badge.done')").await?;
+    for map in ["addresses", "ports"] {
+        page.go(&format!("{scan}/maps")).await?;
+        // Cells become smaller with each click: a /26 is six of them away from a single address at most, whatever each halves.
+        for _ in 0..8 {
+            page.until(&format!("document.querySelector('[data-live={map}] svg a')")).await?;
+            let cell = format!("[data-live={map}] svg a[href*='/hosts/198.51.100.7']");
+            if page.value(&format!("document.querySelector(\"{cell}\") !== null")).await? == true {
+                page.click(&cell).await?;
+                break;
+            }
+            page.click(&format!("[data-live={map}] svg a")).await?;
+            page.until("document.querySelector('main')").await?;
+        }
+        page.until("location.pathname.endsWith('/hosts/198.51.100.7')").await?;
+        let host = page.text("main").await?;
+        ensure!(host.contains("443/tcp") && host.contains("echo-reply"), "{map}: {host}");
+    }
     Ok(())
 }
 
