@@ -1,4 +1,4 @@
-//! Results: a table with facets, its filter in the URL. Open ports and live hosts come from what is kept of them ([`found`](super::found)); other
+//! Results: a table with facets, its filter in the URL. Open ports and live hosts come from what is kept of them ([`found`]); other
 //! states are read of the scan, page by page, as the API does.
 
 use super::found::{self, Found, Row};
