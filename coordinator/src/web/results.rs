@@ -69,6 +69,8 @@ struct Line {
     rtt: String,
     seen_by: String,
     vantage: String,
+    /// Whether other vantages did not find it.
+    differs: bool,
 }
 
 impl Line {
@@ -82,6 +84,7 @@ impl Line {
             rtt: round_trip(row.rtt_us),
             seen_by: found.agent(row).to_owned(),
             vantage: found.vantage(row).to_owned(),
+            differs: false,
         }
     }
 
@@ -96,6 +99,7 @@ impl Line {
             rtt: row.rtt_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
             seen_by: row.seen_by.unwrap_or_default(),
             vantage: String::new(),
+            differs: false,
         }
     }
 }
@@ -210,7 +214,13 @@ fn fill(
     {
         end += 1;
     }
-    page.rows = fitting[first..end].iter().map(|row| Line::of_found(row, found)).collect();
+    page.rows = fitting[first..end]
+        .chunk_by(|one, other| (one.address, one.port) == (other.address, other.port))
+        .flat_map(|seen| {
+            let differs = seen.len() < found.vantages.len();
+            seen.iter().map(move |row| Line { differs, ..Line::of_found(row, found) })
+        })
+        .collect();
     page.next = fitting.get(end).and_then(|_| fitting.get(end - 1)).map(|last| {
         let port = last.port.map_or_else(|| "ping".to_owned(), |port| port.to_string());
         pairs.with("cursor", &format!("{}_{port}", last.address)).at(base)
