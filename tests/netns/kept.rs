@@ -42,8 +42,8 @@ fn looked_at() -> anyhow::Result<()> {
     }
     let csv = world.portsweep(&["scans", "export", id, "-o", "csv"])?.expect_code(0)?;
     ensure!(csv.stdout.starts_with("addresses,names,protocol,port,state,reason,rtt_ms,seen_by,count,by_vantage\n"));
-    ensure!(csv.stdout.contains("\n192.0.2.12,,tcp,9000,filtered,no-response,,,1\n"), "{}", csv.transcript());
-    ensure!(csv.stdout.contains("\n192.0.2.13-192.0.2.14,,,,down,no-response,,,2\n"), "{}", csv.transcript());
+    ensure!(csv.stdout.contains("\n192.0.2.12,,tcp,9000,filtered,no-response,,,1,\n"), "{}", csv.transcript());
+    ensure!(csv.stdout.contains("\n192.0.2.13-192.0.2.14,,,,down,no-response,,,2,\n"), "{}", csv.transcript());
     let jsonl = world.portsweep(&["scans", "export", id, "-o", "jsonl"])?.expect_code(0)?;
     let last: Value = serde_json::from_str(jsonl.stdout.lines().last().unwrap_or_default())?;
     ensure!(last["type"] == "summary" && last["states"] == result["summary"]["states"], "{}", jsonl.transcript());
