@@ -102,9 +102,11 @@ impl World {
         }
     }
 
-    /// What is stored, as another process sees it; the store must be [on disk](Self::on_disk).
+    /// What is stored at one moment, as another process sees it; the store must be [on disk](Self::on_disk).
     pub(super) fn stored(&self) -> SqliteStore {
-        SqliteStore::open_read_only(&self.directory.path().join(SCANS)).unwrap()
+        let store = SqliteStore::open_read_only(&self.directory.path().join(SCANS)).unwrap();
+        store.stand_still().unwrap();
+        store
     }
 
     pub(super) fn state(&self, name: &str) -> StateDirectory {

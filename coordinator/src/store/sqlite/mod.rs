@@ -120,6 +120,12 @@ impl SqliteStore {
         self.write("forget tallies", |connection| Ok(connection.execute_batch("DELETE FROM tally")?))
     }
 
+    /// All that is read from here on is of one moment, that of the first of it, whatever is written meanwhile.
+    #[cfg(test)]
+    pub(crate) fn stand_still(&self) -> Result<(), StoreError> {
+        self.read("begin to read", |connection| Ok(connection.execute_batch("BEGIN DEFERRED")?))
+    }
+
     fn new(connection: Connection, path: &Path, lock: Option<File>) -> Self {
         // Every statement of a method stays prepared.
         connection.set_prepared_statement_cache_capacity(64);
