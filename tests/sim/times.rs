@@ -182,6 +182,21 @@ fn a_slow_agent_holds_up_the_end_at_most_twice_as_long_as_if_it_had_left() {
     });
 }
 
+/// What is left at the end is divided: none of four equal agents has to wait long for the others.
+#[test]
+fn agents_that_are_equal_end_within_half_a_second_of_each_other() {
+    each_seed(|seed| {
+        for rate in [None, Some(400)] {
+            let ran = run(seed, Faults { agents: 4, rate, ..faults() }, Vec::new());
+            let last = |who| ran.sends.iter().filter(|(_, agent, _)| *agent == who).map(|(at, ..)| *at).max();
+            let last: Vec<_> = (0..4).map(|who| last(who).expect("it sends")).collect();
+            let (first, end) = (last.iter().min().expect("four"), last.iter().max().expect("four"));
+            println!("seed {seed}, {rate:?}: the first has nothing to send {:?} before the last", *end - *first);
+            assert!(*end <= *first + SECOND / 2, "seed {seed}, {rate:?}: their last probes at {last:?}");
+        }
+    });
+}
+
 /// What is probed is what there is, however the fleet changes: nothing of the plan is left out of these runs.
 #[test]
 fn all_of_the_plan_is_probed_in_these_runs() {

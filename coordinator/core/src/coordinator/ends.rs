@@ -72,7 +72,7 @@ impl Lease {
 
 impl Coordinator {
     /// What an instance has in hand, or is about to have.
-    fn in_hand(&self, instance: InstanceId) -> impl Iterator<Item = &Leased> {
+    pub(super) fn in_hand(&self, instance: InstanceId) -> impl Iterator<Item = &Leased> {
         let held = self.leases.values().filter(move |lease| lease.holder == Some(instance)).map(|lease| &lease.leased);
         let coming = self.pending.values().filter_map(move |pending| match pending {
             Pending::Lease { instance: holder, work, .. } if *holder == instance => Some(work.iter()),

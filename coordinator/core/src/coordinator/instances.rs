@@ -35,6 +35,8 @@ pub(super) struct Instance {
     /// How many targets it wants that it was not given.
     pub(super) wants: u64,
     pub(super) each: u32,
+    /// How many it wanted in hand when it claimed last: what it settles in a few seconds.
+    pub(super) appetite: u64,
     /// Since when it has been wanting more and there was nothing.
     pub(super) idle_since: Option<Time>,
 }
@@ -245,10 +247,12 @@ impl Coordinator {
     }
 
     fn claim(&mut self, now: Time, id: SessionId, instance: InstanceId, claim: Claim) {
+        let in_hand: u64 = self.in_hand(instance).map(|leased| u64::from(leased.covered())).sum();
         if self.renew(now, id, instance, claim.number)
             && let Some(known) = self.instances.get_mut(&instance)
         {
             (known.wants, known.each) = (u64::from(claim.targets), claim.targets_each);
+            known.appetite = in_hand + known.wants;
             self.work = true;
             self.uses(now, instance, &claim.used);
         }

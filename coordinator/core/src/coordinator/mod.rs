@@ -9,6 +9,7 @@ mod ends;
 mod instances;
 mod ledger;
 mod open;
+mod portions;
 mod reach;
 mod remove;
 mod reports;
@@ -271,7 +272,7 @@ pub struct Coordinator {
     last_control: u64,
     /// Whether somebody may have to be told what holds for a scan, or what is told of it has changed.
     retell: bool,
-    /// Whether somebody wants more and has as many leases as may be.
+    /// Whether somebody wants more, and has as many leases or as large a portion as may be.
     full: bool,
     outputs: VecDeque<Output>,
     counters: Counters,

@@ -191,6 +191,15 @@ impl Open {
         Some(OpenCohort { number, pass: self.pass, left, owner: self.owner })
     }
 
+    /// How many targets of this pass are ready to be leased.
+    pub(super) fn unleased_targets(&self) -> u64 {
+        match &self.phase {
+            Phase::First { frontier } => u64::from(self.cohort.first_pass_len().saturating_sub(*frontier)),
+            Phase::Later { prepared, .. } => prepared.iter().map(|piece| u64::from(piece.covered())).sum(),
+            Phase::Resting { .. } | Phase::Beginning | Phase::Closing => 0,
+        }
+    }
+
     /// True if nothing of it was leased yet.
     pub(super) fn is_untouched(&self) -> bool {
         matches!(self.phase, Phase::First { frontier: 0 })

@@ -193,11 +193,25 @@ impl Scan {
         is_seen_from && !allow.is_disjoint(&self.addresses)
     }
 
+    /// Whether an agent that allows so much may probe all of it, and nobody has to be of some vantage for that.
+    pub(super) fn is_whole_for(&self, allow: &AddressSet) -> bool {
+        self.plan.vantages().is_empty() && self.addresses.is_subset(allow)
+    }
+
     /// Whether what a lease covers is for a claimant.
     pub(super) fn may_take(&self, leased: &Leased, reach: &Reach<'_>) -> bool {
         let open = self.open.get(&leased.shard.cohort);
         let vantage = self.plan.vantage_of(leased.shard.cohort);
         open.is_some_and(|open| reach.has_of(vantage, &open.cohort, &open.addresses, leased))
+    }
+
+    /// How many targets of this pass of what is open, and of what is not opened yet, were not leased: cohorts that are not open count as
+    /// much as one has on the average.
+    pub(super) fn unleased(&self) -> u64 {
+        let cohorts = self.plan.cohorts();
+        let average = self.plan.len().div_ceil(cohorts.max(1));
+        let open: u64 = self.open.values().map(Open::unleased_targets).sum();
+        open.saturating_add(cohorts.saturating_sub(self.opened).saturating_mul(average))
     }
 
     /// Cuts work for a claimant, and takes it: what is cut is not cut again.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::open::Leased;
 
 /// How much work an agent has in hand of a scan with a budget, where there are others: more would hold it.
-const CAPPED_WORK: Duration = Duration::from_secs(3);
+pub(super) const CAPPED_WORK: Duration = Duration::from_secs(3);
 /// How much work agents have in hand: a lease that is given is through in about as long.
 const EXPECTED: Duration = Duration::from_secs(3);
 
@@ -121,6 +121,7 @@ impl Coordinator {
         let mut nothing: BTreeSet<ScanId> = BTreeSet::new();
         let alone = self.scans.len() == 1;
         let mut draining = self.is_alone(instance);
+        let mut portioned = false;
         while !draining && left > 0 && room > 0 {
             let next = self
                 .scans
@@ -129,11 +130,15 @@ impl Coordinator {
                 .map(|(&id, scan)| (scan.turn.next.max(self.served), id))
                 .min_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
             let Some((turn, scan)) = next else { break };
-            let (mut targets, mut pieces) = (left, room);
+            let (mut targets, mut each, mut pieces) = (left, each, room);
+            let in_hand = given.get(&scan).map_or(0, |work| covered(work));
+            if let Some(portion) = self.portion(scan, instance) {
+                portioned = true;
+                (targets, each) = (targets.min(portion.targets.saturating_sub(in_hand)), each.min(portion.each));
+            }
             if !alone {
-                let in_hand = given.get(&scan).map_or(0, |work| covered(work));
                 let may = self.may_have(scan, instance).saturating_sub(in_hand);
-                targets = left.min(may).min(u64::from(each.max(1)));
+                targets = targets.min(may).min(u64::from(each.max(1)));
                 pieces = room.min(1);
             }
             let reach = all.get(&scan).map(|all| Reach { claimant: &allow, from: &agent.vantage, all });
@@ -169,10 +174,11 @@ impl Coordinator {
             let order = LeaseOrder { scan, holder: instance, agent: agent.clone(), cuts };
             self.ask_store(StoreRequest::Lease(order), Pending::Lease { scan, instance, session, work });
         }
-        self.full |= left > 0 && (room == 0 || draining);
+        self.full |= left > 0 && (room == 0 || draining || portioned);
         if let Some(known) = self.instances.get_mut(&instance) {
             known.wants = left;
-            known.idle_since = (left > 0 && room > 0 && !draining).then(|| known.idle_since.unwrap_or(now));
+            known.idle_since =
+                (left > 0 && room > 0 && !draining && !portioned).then(|| known.idle_since.unwrap_or(now));
         }
     }
 
@@ -207,7 +213,7 @@ impl Coordinator {
     ) -> Vec<(Cut, Leased)> {
         let known = self.scans.get(&scan).filter(|running| running.ledger.has_share(instance) && running.goes_on());
         let Some(running) = known else { return Vec::new() };
-        let whole = running.plan.vantages().is_empty() && running.addresses.is_subset(reach.claimant);
+        let whole = running.is_whole_for(reach.claimant);
         let returned = self.returned_for(scan, instance, (!whole).then_some(reach), has_suspect);
         let Some(running) = self.scans.get_mut(&scan) else { return Vec::new() };
         let work = running.cut(instance, targets, each, room, returned, (!whole).then_some(reach));

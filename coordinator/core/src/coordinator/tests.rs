@@ -19,6 +19,7 @@ mod drain;
 mod ends;
 mod fleet;
 mod found;
+mod portions;
 mod remove;
 mod staged;
 mod vantages;
