@@ -1,8 +1,8 @@
 //! How little is divided: the end of a scan among those who work on it.
 //!
-//! While much is left, everybody has in hand what it settles in a few seconds. Who comes last would then work alone for that long, so once
-//! less is left than all want, what is left and what is in hand is divided in proportion to what each settles, in ever smaller leases, as
-//! in guided self-scheduling (Polychronopoulos and Kuck, 1987): all end at the same time.
+//! While much is left, everybody has in hand what it settles in a few seconds, and who comes last would work alone for that long. So once
+//! less is left than twice what all want, nobody has more in hand than half of its proportion of what is left: leases get ever smaller, as
+//! in factoring (Hummel, Schonberg and Flynn, 1992), and all end at about the same time.
 
 use super::instances::Instance;
 use super::scan::Scan;
@@ -10,8 +10,10 @@ use super::serve::CAPPED_WORK;
 use super::{Coordinator, Pending};
 use protocol::id::{InstanceId, ScanId};
 
-/// So much everybody may have in hand, however little is left: less would leave it waiting for its link.
-const PORTION_MIN: u64 = 64;
+/// So much everybody may have in hand, however little is left: a part of what it settles in a few seconds, and so many targets. Less
+/// would leave it waiting for its link.
+const LEAST_PART: u64 = 16;
+const LEAST: u64 = 32;
 /// So many leases a portion is.
 const LEASES: u64 = 4;
 
@@ -25,16 +27,19 @@ pub(super) struct Portion {
 }
 
 impl Coordinator {
-    /// The portion of an instance, if all hold: 1. others work on the scan too; 2. as far as is known they may have what is left of it; 3. that is less than all want.
+    /// The portion of an instance, if all hold: 1. others work on the scan too; 2. as far as is known they may have what is left of it; 3. that
+    /// is something, and less than twice what all want.
     pub(super) fn portion(&self, scan: ScanId, instance: InstanceId) -> Option<Portion> {
-        let running = self.scans.get(&scan).filter(|running| running.control.per_host_rate.is_none())?;
+        // Cohorts whose hosts have a cap are not shared, and what is seen from one vantage is not for who is at another.
+        let is_shared = |running: &&Scan| running.control.per_host_rate.is_none() && running.plan.vantages().is_empty();
+        let running = self.scans.get(&scan).filter(is_shared)?;
         // Who has nothing, though there is something, may not have it.
         let takes = |known: &Instance| known.idle_since.is_none() || running.is_whole_for(&known.allow);
-        let claims = self.instances.iter().filter(|(id, known)| {
+        let working = self.instances.iter().filter(|(id, known)| {
             known.session.is_some() && running.ledger.has_share(**id) && !self.drained.has(known) && takes(known)
         });
         let (mut all, mut own, mut others) = (0, 0, false);
-        for (&id, known) in claims {
+        for (&id, known) in working {
             let settles = running.settles(id, known);
             all += settles;
             match id == instance {
@@ -42,34 +47,33 @@ impl Coordinator {
                 false => others |= settles > 0,
             }
         }
-        let mut left = running.unleased();
-        if !others || own == 0 || left >= all {
+        if !others || own == 0 {
             return None;
         }
-        let (mut held, mut in_hand) = (0, 0);
-        let mut holds = |holder: InstanceId, covered: u32| {
-            held += u64::from(covered);
-            in_hand += if holder == instance { u64::from(covered) } else { 0 };
-        };
-        for lease in self.leases.values().filter(|lease| lease.scan == scan) {
-            match lease.holder {
-                Some(holder) => holds(holder, lease.leased.covered()),
-                None => left += u64::from(lease.leased.covered()),
-            }
+        let returned = self.leases.values().filter(|lease| lease.scan == scan && lease.holder.is_none());
+        let left = running.unleased() + returned.map(|lease| u64::from(lease.leased.covered())).sum::<u64>();
+        if left == 0 || left / 2 >= all {
+            return None;
         }
-        for pending in self.pending.values() {
-            if let Pending::Lease { scan: of, instance: holder, work, .. } = pending
-                && *of == scan
-            {
-                work.iter().for_each(|leased| holds(*holder, leased.covered()));
-            }
-        }
-        let fair = u128::from(left + held) * u128::from(own) / u128::from(all.max(1));
-        let fair = u64::try_from(fair).unwrap_or(u64::MAX).max(PORTION_MIN);
-        (left > 0 && left < all).then(|| Portion {
-            targets: fair.saturating_sub(in_hand),
-            each: u32::try_from(fair / LEASES).unwrap_or(u32::MAX),
+        let half = u128::from(left) * u128::from(own) / u128::from(all) / 2;
+        let most = u64::try_from(half).unwrap_or(u64::MAX).max(own / LEAST_PART).max(LEAST);
+        Some(Portion {
+            targets: most.saturating_sub(self.held(scan, instance)),
+            each: u32::try_from(most / LEASES).unwrap_or(u32::MAX),
         })
+    }
+
+    /// How many targets of a scan an instance has, or is about to have.
+    pub(super) fn held(&self, scan: ScanId, instance: InstanceId) -> u64 {
+        let of_it = self.leases.values().filter(|lease| lease.scan == scan && lease.holder == Some(instance));
+        let held: u64 = of_it.map(|lease| u64::from(lease.leased.covered())).sum();
+        let coming = self.pending.values().filter_map(|pending| match pending {
+            Pending::Lease { scan: of, instance: holder, work, .. } if *of == scan && *holder == instance => {
+                Some(work.iter().map(|leased| u64::from(leased.covered())).sum::<u64>())
+            }
+            _ => None,
+        });
+        held + coming.sum::<u64>()
     }
 }
 

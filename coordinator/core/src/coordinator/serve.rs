@@ -187,19 +187,7 @@ impl Coordinator {
         let Some(share) = self.scans.get(&scan).and_then(|running| running.ledger.share(instance)) else {
             return u64::MAX;
         };
-        let of_it = self.leases.values().filter(|lease| lease.scan == scan && lease.holder == Some(instance));
-        let held: u64 = of_it.map(|lease| u64::from(lease.leased.covered())).sum();
-        let coming: u64 = self
-            .pending
-            .values()
-            .map(|pending| match pending {
-                Pending::Lease { scan: of, instance: holder, work, .. } if *of == scan && *holder == instance => {
-                    work.iter().map(|leased| u64::from(leased.covered())).sum()
-                }
-                _ => 0,
-            })
-            .sum();
-        ((share * CAPPED_WORK.as_secs_f64()).ceil() as u64).max(1).saturating_sub(held + coming)
+        ((share * CAPPED_WORK.as_secs_f64()).ceil() as u64).max(1).saturating_sub(self.held(scan, instance))
     }
 
     fn cut(

@@ -50,42 +50,45 @@ fn while_more_is_left_than_all_want_nobody_has_less() {
 }
 
 #[test]
-fn little_is_divided_by_what_each_settles_and_ever_smaller() {
+fn of_little_everybody_has_half_of_its_proportion() {
     let mut world = world(2_900);
     world.connects(2, 2, vec![]);
     // Whoever is the first knows of nobody else.
     let first = world.claims_all(1, 1, 600);
-    let second = world.claims_all(2, 1, 1_800);
     assert_eq!(covered(&first, 1), 600);
-    // It settles three times as much as the first: 2,175 of the 2,900 are its, in quarters.
-    assert_eq!(second.iter().map(|(_, grant)| grant.covered()).collect::<Vec<_>>(), [543; 4]);
-    // Who comes to its end has a quarter of what is left and of what is in hand.
-    let before = world.sent.len();
+    // It settles three times as much as the first. Three quarters of 2,300 are 1,725, and half of that 862, in quarters.
+    let second = world.claims_all(2, 1, 1_800);
+    assert_eq!(second.iter().map(|(_, grant)| grant.covered()).collect::<Vec<_>>(), [215; 5]);
+    // A quarter of the 1,225 that are left then, and half of that, is 153.
     world.says(1, AgentMessage::Report(report(&first[0].1, Outcome::CLOSED)));
-    world.says(2, AgentMessage::Report(report(&second[0].1, Outcome::CLOSED)));
-    assert_eq!(world.granted_since(before).len(), 0, "it has not asked for more");
     let third = world.claims_all(1, 2, 600);
-    assert_eq!(third.iter().map(|(_, grant)| grant.covered()).collect::<Vec<_>>(), [109, 19]);
+    assert_eq!(third.iter().map(|(_, grant)| grant.covered()).collect::<Vec<_>>(), [38; 5]);
+    // With that in hand it gets no more, whatever it asks for, until it has settled some of it.
+    assert_eq!(world.claims_all(1, 3, 410), []);
+    let before = world.sent.len();
+    world.says(1, AgentMessage::Report(report(&third[0].1, Outcome::CLOSED)));
+    world.says(1, AgentMessage::Report(report(&third[1].1, Outcome::CLOSED)));
+    assert_eq!(world.granted_since(before).iter().map(|(_, grant)| grant.covered()).collect::<Vec<_>>(), [32]);
 }
 
 #[test]
-fn nobody_waits_while_anything_is_left() {
+fn who_is_alone_with_what_is_left_has_it_to_the_end() {
     let mut world = world(2_900);
     world.connects(2, 2, vec![]);
-    // The second takes what it can, and is not heard of again.
     let mut hands = world.claims_all(1, 1, 600);
-    world.claims_all(2, 1, 1_800);
+    // The second takes what it can, and is not heard of again.
+    let taken = covered(&world.claims_all(2, 1, 1_800), 2);
     let mut settled = 0;
     while let Some((_, grant)) = hands.pop() {
         settled += grant.covered();
         let before = world.sent.len();
         world.says(1, AgentMessage::Report(report(&grant, Outcome::CLOSED)));
         let more = world.granted_since(before);
-        assert!(more.iter().all(|(to, _)| *to == 1), "what the other has is what it can use");
+        assert!(more.iter().all(|(to, _)| *to == 1), "the other wants no more");
         hands.extend(more);
         if hands.is_empty() {
-            hands.extend(world.claims_all(1, u64::from(settled), 600));
+            hands.extend(world.claims_all(1, 1 + u64::from(settled), 600));
         }
     }
-    assert_eq!(settled, 2_900 - 4 * 543);
+    assert_eq!(settled + taken, 2_900);
 }
