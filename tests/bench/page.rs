@@ -122,7 +122,7 @@ pub(crate) fn run() -> anyhow::Result<String> {
 fn stopped_reader(fleet: &Fleet, key: &str) -> anyhow::Result<(f64, f64)> {
     const MIB: f64 = (1 << 20) as f64;
     let resident =
-        || status_bytes(fleet.coordinator_id(), "VmRSS").context("the coordinator is gone").map(|bytes| bytes as f64);
+        || status_bytes(fleet.coordinator_id(), "VmRSS:").context("the coordinator is gone").map(|bytes| bytes as f64);
     fleet.timed(ADDRESSES, &[])?;
     let before = resident()?;
     let streams = fleet.enter_coordinator(|| Ok([ask("/api/v1/events", key)?, ask("/api/v1/events", key)?]))?;
