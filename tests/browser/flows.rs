@@ -94,6 +94,10 @@ async fn levers(_: &mut Site, page: &Browser) -> anyhow::Result<()> {
     page.type_into("[action$='/rate'] [name=rate]", "100").await?;
     page.click("[action$='/rate'] button").await?;
     page.until("document.querySelector('[data-live=progress]').textContent.includes('100/s over all agents')").await?;
+    // The other limit stays: its field holds it.
+    page.type_into("[action$='/rate'] [name=per_host_rate]", "10").await?;
+    page.click("[action$='/rate'] button").await?;
+    page.until("/100\\/s over all agents at most, 10\\/s to one host/.test(document.querySelector('[data-live=progress]').textContent)").await?;
     page.type_into("[action$='/exclude'] [name=exclude]", "198.51.100.64/26").await?;
     page.click("[action$='/exclude'] button").await?;
     page.until("document.querySelector('[data-live=unseen]').textContent.includes('198.51.100.64-198.51.100.127')")

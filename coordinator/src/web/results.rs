@@ -12,6 +12,7 @@ use crate::report::quantity::round_trip;
 use crate::report::targets::{Cursor, Filter};
 use actix_web::{HttpRequest, HttpResponse, web};
 use askama::Template;
+use coordinator_core::host::OPEN_PORTS_MAX;
 use protocol::port::service_name;
 use protocol::probe::State;
 use std::collections::BTreeMap;
@@ -41,6 +42,10 @@ struct Page {
     /// How many fit, where that is known.
     fitting: Option<String>,
     is_cut: bool,
+    /// How many targets are open or up, where more are than are stored one by one.
+    counted: Option<String>,
+    /// How many findings of a host are.
+    listed: String,
     has_vantages: bool,
     /// The next page.
     next: Option<String>,
@@ -140,6 +145,8 @@ pub async fn results(
         rows: Vec::new(),
         fitting: None,
         is_cut: false,
+        counted: None,
+        listed: number(OPEN_PORTS_MAX as u64),
         has_vantages: false,
         next: None,
         csv: whole("csv"),
@@ -154,6 +161,7 @@ pub async fn results(
         let after = query.read_as("cursor", read_after)?;
         let found = found::of_scan(&serving, &scan).await?;
         fill(&mut page_of, &found, &wanted, after, &pairs, &base);
+        page_of.counted = counted(&scan, &found).map(number);
     } else {
         let cursor = query.read_as("cursor", str::parse::<Cursor>)?;
         let (rows, next) = look_up(&serving, id, wanted, cursor, ROWS as u64).await?;
@@ -162,6 +170,14 @@ pub async fn results(
     }
     page_of.facets.insert(0, states(&scan, &pairs, &base));
     page(&page_of)
+}
+
+/// How many targets of a scan were found open or up, if it has a host on which more are than are listed.
+fn counted(scan: &Scan, found: &Found) -> Option<u64> {
+    let is_full = found.rows.chunk_by(|one, other| one.address == other.address).any(|of| of.len() >= OPEN_PORTS_MAX);
+    let states = &scan.progress.as_ref()?.states;
+    let counted: u64 = [State::Open, State::Up].iter().filter_map(|state| states.get(state.as_str())).sum();
+    Some(counted).filter(|&counted| is_full && counted > found.rows.len() as u64)
 }
 
 /// Where a page of findings goes on: after this address and port.

@@ -34,6 +34,8 @@ struct Page {
     frame: Frame,
     scan: Summary,
     facts: Stored,
+    /// The rate over all and that to one host, as their fields hold them: what a form does not change it sends as it is.
+    limits: [String; 2],
     curve: Option<Curve>,
     throughput: Vec<Share>,
     recent: Vec<Recent>,
@@ -143,6 +145,7 @@ pub async fn show(
             scan: Summary::new(&shown, &feed, wall()),
             frame: frame.following(format!("scan={id}")).noting(notice),
             facts,
+            limits: [shown.rate, shown.per_host_rate].map(|rate| rate.map(|rate| rate.to_string()).unwrap_or_default()),
             curve,
             throughput: throughput.collect(),
             recent: history
