@@ -51,7 +51,8 @@ impl Coordinator {
             return None;
         }
         let returned = self.leases.values().filter(|lease| lease.scan == scan && lease.holder.is_none());
-        let left = running.unleased() + returned.map(|lease| u64::from(lease.leased.covered())).sum::<u64>();
+        let returned: u64 = returned.map(|lease| u64::from(lease.leased.covered())).sum();
+        let left = running.unleased().saturating_add(returned);
         if left == 0 || left / 2 >= all {
             return None;
         }
