@@ -17,6 +17,8 @@ use super::socket::{self, BATCH, PacketSocket};
 use super::world::World;
 use crate::lab::Host;
 
+/// How long packets are left to gather: no round trip is longer for it by more than this.
+const NAP: Duration = Duration::from_micros(200);
 /// Batches that are taken in before answers that are due are sent.
 const BATCHES: usize = 4;
 /// The scanner's address and the gateway's, on the wire between them.
@@ -131,7 +133,12 @@ fn run(mut network: Network, mut socket: PacketSocket, started: Instant, stopped
             }
         }
         send_due(&mut network, &socket, now() - started, &mut batch)?;
+        if received > BATCH {
+            continue;
+        }
         if received > 0 {
+            // Not woken by each packet of a scan: that would be at the cost of the scanner, which shares the processor with us.
+            socket::wait(stopped.as_fd(), stopped.as_fd(), Some(NAP))?;
             continue;
         }
         if ended(stopped)? {
