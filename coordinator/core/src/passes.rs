@@ -191,11 +191,14 @@ impl Loss {
 
     /// The share of tries, 0 to 1, whose question or answer was lost; `None` while nothing answered.
     ///
-    /// Of n targets that answer, n(1 − p) do at the first try and np(1 − p) at the second, so second / first = p.
+    /// Of n targets that answer, n(1 − p) do at the first try and np(1 − p) at the second, so second / first = p. Where the second found
+    /// more than the first no p explains that: hosts that limit their answers were asked more slowly. Then it is the share of first tries
+    /// that are known to be lost.
     #[must_use]
     pub fn estimate(&self) -> Option<f64> {
         let (first, second) = self.of_network();
-        (first > 0).then(|| (second as f64 / first as f64).min(1.0))
+        let of = if second > first { first + second } else { first };
+        (first > 0).then(|| second as f64 / of as f64)
     }
 
     /// The answers by which the network is judged: all, unless refusals are lost more often than chance explains. Then hosts limit
@@ -239,8 +242,11 @@ fn interval((first, second): (u64, u64)) -> Option<(f64, f64)> {
     let z2 = NORMAL_95 * NORMAL_95;
     let centre = share + z2 / (2.0 * answers);
     let spread = NORMAL_95 * (share * (1.0 - share) / answers + z2 / (4.0 * answers * answers)).sqrt();
-    let of_share = |share: f64| if share < 0.5 { (share / (1.0 - share)).clamp(0.0, 1.0) } else { 1.0 };
     let scale = 1.0 + z2 / answers;
+    if second > first {
+        return Some(((centre - spread) / scale, 1.0));
+    }
+    let of_share = |share: f64| if share < 0.5 { (share / (1.0 - share)).clamp(0.0, 1.0) } else { 1.0 };
     // With no second answer the lower end is 0, which rounding may miss.
     let low = if second == 0 { 0.0 } else { of_share((centre - spread) / scale) };
     Some((low, of_share((centre + spread) / scale)))

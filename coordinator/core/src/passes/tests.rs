@@ -159,6 +159,15 @@ fn the_interval_of_no_loss_begins_at_none_and_narrows() {
 }
 
 #[test]
+fn where_the_second_try_found_more_the_first_lost_that_share_at_least() {
+    // A host that answered a tenth at first, and three tenths once it was asked more slowly.
+    let limited = loss(100, 300);
+    assert_eq!(limited.estimate(), Some(0.75));
+    let (low, high) = limited.interval().unwrap();
+    assert!((0.70..0.75).contains(&low) && high == 1.0, "{low} to {high}: 0.9 were lost");
+}
+
+#[test]
 fn refusals_that_hosts_limit_do_not_count_as_loss_of_the_network() {
     let mut loss = Loss::default();
     let mut answers = |outcome, first: u64, second: u64| {
