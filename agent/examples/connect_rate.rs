@@ -5,6 +5,7 @@
 
 use actix::prelude::*;
 use agent_core::attempt::{Batch, Probe, ProbeId};
+use agent_core::round_trip::Wait;
 use portsweep_agent::actors::supervisor::{Owner, ProbeSupervisor, RunBatch, SettledBatch, SupervisorDied};
 use portsweep_agent::clock::Clock;
 use portsweep_agent::limits::Descriptors;
@@ -68,8 +69,7 @@ fn main() -> anyhow::Result<()> {
                         id: ProbeId { epoch: Epoch::new(u64::from(round)), index: port },
                         scan: ScanId::from_bytes([1; 16]),
                         target: Target { address: localhost.into(), slot: Slot::Tcp(port as u16) },
-                        overdue: Duration::from_millis(900),
-                        timeout: Duration::from_millis(900),
+                        wait: Wait::fixed(Duration::from_millis(900)),
                     });
                     let batch = Batch { kind: ProbeKind::Tcp, right_ends_at: Time::NEVER, probes: probes.collect() };
                     supervisor.send(RunBatch(batch)).await?;

@@ -7,7 +7,10 @@ use std::sync::Once;
 pub const DESCRIPTORS_KEPT: u64 = 64;
 
 /// The most probes in flight by default: more gains nothing at the speeds that one core reaches.
-pub const WINDOW_MAX: u32 = 8_192;
+pub const WINDOW_MAX: u32 = 16_384;
+
+/// A window up to this takes all descriptors, if need be.
+const WINDOW_ALONE: u64 = 8_192;
 
 /// How many descriptors one asks for at most. Where the hard limit is "a billion", a table of that size helps nobody.
 const DESCRIPTORS_WANTED: u64 = 1 << 20;
@@ -80,12 +83,14 @@ impl Descriptors {
         self.0 < DESCRIPTORS_FEW
     }
 
-    /// How many probes may be in flight by default: min(descriptors − 64, 8,192). Where there are fewer than 86, a quarter of
-    /// them and at least one: what then lacks a descriptor waits for one.
+    /// How many probes may be in flight by default: min(descriptors − 64, 8,192), or two thirds of them where that is more, up to 16,384:
+    /// the faster a scan is, the more has to be listened for. Where there are fewer than 86, a quarter of them and at least one: what then
+    /// lacks a descriptor waits for one.
     #[must_use]
     pub fn default_window(self) -> u32 {
         let free = self.0.saturating_sub(DESCRIPTORS_KEPT).max(self.0 / 4).max(1);
-        u32::try_from(free).unwrap_or(WINDOW_MAX).min(WINDOW_MAX)
+        let window = free.min(WINDOW_ALONE).max(free / 3 * 2);
+        u32::try_from(window).unwrap_or(WINDOW_MAX).min(WINDOW_MAX)
     }
 
     /// How many sockets there may be beyond a window's, to listen for late answers: what is left, at most as many again.
@@ -155,7 +160,7 @@ impl Lack {
     #[must_use]
     pub const fn mend(self) -> &'static str {
         match self {
-            Self::Descriptors => "ulimit -Hn 16384",
+            Self::Descriptors => "ulimit -Hn 32768",
             Self::LocalPorts => "sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"",
             Self::SendBuffers => "ip link set dev INTERFACE txqueuelen 10000",
             Self::ReceiveBuffer => "sysctl -w net.core.rmem_max=16777216",
@@ -184,18 +189,33 @@ mod tests {
 
     #[test]
     fn the_window_follows_the_descriptors_and_is_never_empty() {
-        for (descriptors, window) in
-            [(0, 1), (3, 1), (64, 16), (86, 22), (256, 192), (1_024, 960), (8_256, 8_192), (u64::MAX, 8_192)]
-        {
+        for (descriptors, window) in [
+            (0, 1),
+            (3, 1),
+            (64, 16),
+            (86, 22),
+            (256, 192),
+            (1_024, 960),
+            (8_256, 8_192),
+            (10_000, 8_192),
+            (20_000, 13_290),
+            (u64::MAX, 16_384),
+        ] {
             assert_eq!(Descriptors::new(descriptors).default_window(), window, "{descriptors} descriptors");
         }
     }
 
     #[test]
     fn who_listens_takes_what_is_left() {
-        for (descriptors, window, listening) in
-            [(0, 1, 0), (64, 16, 0), (1_024, 960, 0), (1_024, 100, 860), (20_000, 8_192, 8_192), (10_000, 8_192, 1_744)]
-        {
+        for (descriptors, window, listening) in [
+            (0, 1, 0),
+            (64, 16, 0),
+            (1_024, 960, 0),
+            (1_024, 100, 860),
+            (20_000, 8_192, 11_744),
+            (40_000, 8_192, 16_384),
+            (10_000, 8_192, 1_744),
+        ] {
             assert_eq!(Descriptors::new(descriptors).listening(window), listening, "{descriptors} and {window}");
         }
     }

@@ -7,6 +7,7 @@
 
 use actix::prelude::*;
 use agent_core::attempt::{Batch, Probe, ProbeId, Settled};
+use agent_core::round_trip::Wait;
 use anyhow::{Context as _, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use portsweep_agent::actors::supervisor::{Owner, ProbeSupervisor, RunBatch, SettledBatch, SupervisorDied};
@@ -173,8 +174,7 @@ fn probe_all(
             id: ProbeId { epoch: Epoch::new(1), index },
             scan: ScanId::from_bytes([1; 16]),
             target,
-            overdue: timeout,
-            timeout,
+            wait: Wait::fixed(timeout),
         });
         let batch = Batch { kind, right_ends_at: Time::NEVER, probes: probes.collect() };
         supervisor.send(RunBatch(batch)).await?;

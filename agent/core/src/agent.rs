@@ -15,6 +15,7 @@
 mod control;
 mod fill;
 mod grants;
+mod turns;
 
 use crate::attempt::{Batch, ProbeId, Settled, Why};
 use crate::host_table::{Again, Back, HostTable};
@@ -38,6 +39,7 @@ use protocol::time::Time;
 use protocol::version::SPOKEN;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use turns::Turns;
 
 /// How much work an agent has in hand: its link may be slow to bring more, and a lost agent loses no more than this.
 const WORK_IN_HAND: Duration = Duration::from_secs(3);
@@ -45,6 +47,8 @@ const WORK_IN_HAND: Duration = Duration::from_secs(3);
 const SHARD_WORK: Duration = Duration::from_millis(750);
 /// The fewest targets that a shard is asked to have: below, the reports cost more than the probes.
 const SHARD_TARGETS_MIN: u64 = 256;
+/// And where these would be more than it gets through in the time.
+const SLOW_TARGETS_MIN: u64 = 16;
 /// How many checks wait at most: they are a sample, and more say nothing more.
 const CHECKS_MAX: usize = 1_024;
 /// Who this agent is, and what it can.
@@ -143,8 +147,8 @@ pub struct Agent {
     leases: BTreeMap<Epoch, Lease>,
     /// Leases that are to be reported as soon as nothing of them is in flight.
     giving_back: BTreeSet<Epoch>,
-    /// Whose turn it is.
-    turns: VecDeque<Epoch>,
+    /// Whose turn it is to hand out a probe.
+    turns: Turns,
     /// The round trip of the link, as the last answer showed it.
     link_rtt_us: Option<u32>,
     /// What was handed out and has not come back.
@@ -184,7 +188,7 @@ impl Agent {
             asked: 0,
             leases: BTreeMap::new(),
             giving_back: BTreeSet::new(),
-            turns: VecDeque::new(),
+            turns: Turns::default(),
             link_rtt_us: None,
             out: BTreeMap::new(),
             in_flight: 0,
@@ -352,7 +356,7 @@ impl Agent {
     /// could probe what is still in flight here.
     fn give_back(&mut self, epoch: Epoch) {
         if self.leases.contains_key(&epoch) {
-            self.turns.retain(|&turn| turn != epoch);
+            self.turns.retain(|turn| turn != epoch);
             self.giving_back.insert(epoch);
             self.report_given_back(epoch);
         }
@@ -370,7 +374,7 @@ impl Agent {
     fn report(&mut self, epoch: Epoch, cause: Cause) {
         let Some(lease) = self.leases.remove(&epoch) else { return };
         self.giving_back.remove(&epoch);
-        self.turns.retain(|&turn| turn != epoch);
+        self.turns.retain(|turn| turn != epoch);
         self.forget_aside(&lease);
         let window = self.window(&lease.grant().options);
         let report = lease.into_report(cause, Checks { window, ..self.hosts.take_checked() });
@@ -381,17 +385,21 @@ impl Agent {
     }
 
     fn overdue(&mut self, now: Time, overdue: &[ProbeId]) {
+        self.overall.begins();
+        let mut counted = 0;
         for &id in overdue {
             let Some(out) = self.out.get_mut(&id).filter(|out| !out.overdue) else { continue };
             out.overdue = true;
             self.in_flight -= 1;
             let (target, why, sent_at) = (out.target, out.why, out.sent_at);
+            counted += u64::from(why == Why::Try);
             if why == Why::Check {
                 self.overall.checked(now, target.address, sent_at, false);
             }
             let again = self.hosts.overdue(now, target, why, sent_at);
             self.ask_again(id.epoch, again);
         }
+        self.speed.through(now, counted);
     }
 
     /// Something is to be asked again, under the lease whose silent try was the reason.
@@ -404,7 +412,8 @@ impl Agent {
     /// How much may be in flight of what a scan and this machine allow.
     fn window(&self, options: &ProbeOptions) -> u32 {
         let most = options.window.min(self.identity.window_max);
-        if options.law { self.overall.of(most) } else { most }
+        let allowed = if options.law { self.overall.of(most) } else { most };
+        if options.adaptive { self.overall.at_first(allowed) } else { allowed }
     }
 
     /// What a probe that came back says of the window over all.
@@ -424,11 +433,13 @@ impl Agent {
     }
 
     fn settled(&mut self, now: Time, settled: &[Settled]) {
+        self.overall.begins();
         let mut counted = 0;
         for one in settled {
             let Some(Out { target, why, sent_at, overdue }) = self.out.remove(&one.id) else { continue };
             self.in_flight -= usize::from(!overdue);
-            let back = Back { target, outcome: one.outcome, rtt: one.rtt, overdue, why, sent_at };
+            let again = self.leases.get(&one.id.epoch).is_some_and(|lease| lease.grant().pass > 1);
+            let back = Back { target, outcome: one.outcome, rtt: one.rtt, overdue, why, again, sent_at };
             self.heard(now, &back);
             let again = self.hosts.settled(now, back);
             self.ask_again(one.id.epoch, again);
@@ -442,13 +453,13 @@ impl Agent {
                 self.report_given_back(one.id.epoch);
                 continue;
             }
-            counted += u64::from(lease.settle(one));
+            counted += u64::from(lease.settle(one) && !overdue);
             if lease.open() == 0 {
                 self.report(one.id.epoch, Cause::InternalError);
             }
             self.report_given_back(one.id.epoch);
         }
-        self.speed.settled(now, counted);
+        self.speed.through(now, counted);
     }
 
     fn advance(&mut self, now: Time) {
@@ -476,7 +487,7 @@ impl Agent {
                 let by_share = (share * time.as_secs_f64()).ceil() as u64;
                 (by_speed.min(by_share), by_share.min(SHARD_TARGETS_MIN))
             }
-            None => (by_speed, SHARD_TARGETS_MIN),
+            None => (by_speed, by_speed.clamp(SLOW_TARGETS_MIN, SHARD_TARGETS_MIN)),
         }
     }
 
@@ -484,7 +495,7 @@ impl Agent {
     fn keep_leases(&mut self, keep: &[Epoch]) {
         let (kept, dropped) = std::mem::take(&mut self.leases).into_iter().partition(|(epoch, _)| keep.contains(epoch));
         self.leases = kept;
-        self.turns.retain(|epoch| keep.contains(epoch));
+        self.turns.retain(|epoch| keep.contains(&epoch));
         self.giving_back.retain(|epoch| keep.contains(epoch));
         let dropped: BTreeMap<Epoch, Lease> = dropped;
         for lease in dropped.values() {

@@ -1,5 +1,6 @@
 //! A probe on its way: what the machine hands to a supervisor, and what comes back.
 
+use crate::round_trip::Wait;
 use protocol::id::{Epoch, ScanId};
 use protocol::probe::{Outcome, ProbeKind, Target};
 use protocol::time::Time;
@@ -51,11 +52,9 @@ pub struct Probe {
     pub scan: ScanId,
     /// Whom to ask, and what.
     pub target: Target,
-    /// After how long without an answer it counts as in flight no longer; at most `timeout`. A prober that has room to go on listening
-    /// says so then; one that has not may take no notice.
-    pub overdue: Duration,
-    /// How long to wait for an answer.
-    pub timeout: Duration,
+    /// How long to wait for an answer. A prober that has room to go on listening says when it is overdue; one that has not may take no
+    /// notice.
+    pub wait: Wait,
 }
 
 /// Probes of one kind, to be sent together. No message per probe: one per batch.

@@ -36,6 +36,10 @@ const FULL_FOR: Duration = Duration::from_millis(100);
 pub const SAMPLED: u32 = 64;
 /// So often, until it answers: a repeat is lost as often as a try.
 const REPEATS_MAX: u8 = 3;
+/// The first tries at a host are listened for as long as may be, whoever wants their sockets: it may be farther than its neighbours.
+const FIRST: u32 = 2;
+/// Once so many tries were listened for in vain, it is not.
+const TOLD: u32 = 32;
 /// The most neighbourhoods whose round trips are remembered. Then they are measured anew, which takes one answer each.
 const NEIGHBOURHOODS_MAX: usize = 4_096;
 
@@ -69,6 +73,8 @@ pub struct Back {
     pub overdue: bool,
     /// Why it was asked.
     pub why: Why,
+    /// Whether a pass before asked it in vain.
+    pub again: bool,
     /// When it was handed out.
     pub sent_at: Time,
 }
@@ -112,6 +118,9 @@ struct Host {
     tries: u32,
     /// How many timed out since the last doubling.
     timed_out: u32,
+    /// How many tries were sent to it, and how many of those came back that told nothing of it; both as far as that counts.
+    sent: u32,
+    told_nothing: u32,
     round_trip: Option<RoundTrip>,
     pacer: Option<Pacer>,
     /// How many were put aside because it had no room.
@@ -134,6 +143,8 @@ impl Host {
             lost: 0,
             tries: 0,
             timed_out: 0,
+            sent: 0,
+            told_nothing: 0,
             round_trip: None,
             pacer: None,
             aside: 0,
@@ -248,7 +259,7 @@ impl Host {
             law.now(now, wait);
             match back.why {
                 Why::Check => law.check_answered(now, back.sent_at),
-                Why::Try => law.answered(back.sent_at),
+                Why::Try => law.answered(back.sent_at, back.again),
                 Why::Repeat(_) => {}
             }
         }
@@ -321,6 +332,7 @@ impl HostTable {
             return Room::Wait;
         }
         host.in_flight += 1;
+        host.sent = host.sent.saturating_add(1);
         // The rest of what waits for this host goes on as soon as its pacers let it; else when something settles.
         if host.aside > 0 && host.is_paced() {
             self.wake_when_paced(now, address, cost);
@@ -382,6 +394,7 @@ impl HostTable {
                 self.measured(address.into(), rtt);
             }
         } else if back.outcome.is_silence() {
+            host.told_nothing = host.told_nothing.saturating_add(1);
             host.lost += u32::from(back.why == Why::Check);
             if !back.overdue {
                 again = host.is_silent(now, back.target, back.why, back.sent_at);
@@ -406,9 +419,17 @@ impl HostTable {
     /// How long a try at a host waits, and `longest` at most.
     #[must_use]
     pub fn wait(&self, address: IpAddr, longest: Duration) -> Wait {
-        let own = self.hosts.get(&address).and_then(|host| host.round_trip);
-        let known = own.or_else(|| self.neighbourhoods.get(&address.into()).copied());
-        known.map_or(Wait::fixed(longest), |known| Wait::measured(known, longest))
+        let host = self.hosts.get(&address);
+        if let Some(own) = host.and_then(|host| host.round_trip) {
+            return Wait::of_host(own, longest);
+        }
+        let Some(&known) = self.neighbourhoods.get(&address.into()) else { return Wait::unmeasured(longest) };
+        let (sent, told_nothing) = host.map_or((0, 0), |host| (host.sent, host.told_nothing));
+        match Wait::of_neighbours(known, longest) {
+            wait if sent <= FIRST => Wait { least: longest, ..wait },
+            _ if told_nothing >= TOLD => Wait::of_host(known, longest),
+            wait => wait,
+        }
     }
 
     /// A host with something put aside for which there may be room now; each once. Ask until `None`.

@@ -110,8 +110,7 @@ impl Lease {
             id: ProbeId { epoch: self.grant.epoch, index: item.index },
             scan: self.grant.scan,
             target: item.target,
-            overdue: wait.overdue,
-            timeout: wait.timeout,
+            wait,
         })
     }
 

@@ -10,6 +10,8 @@
 //!   for the window of that host.
 //! - O4: if of the next checks about as many are lost, the loss is none of its doing: the cut is taken back, and that much is tolerated.
 //! - O5: it is never less than `LEAST`.
+//! - O6: where waits follow the round trips it is `FIRST` at most until the first probe is back, or overdue: how long others wait is to be
+//!   known before they go.
 
 use crate::window::LOSS_MAX;
 use protocol::time::Time;
@@ -17,6 +19,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// The most in flight before anything is back.
+const FIRST: u32 = 2_048;
 /// The least window over all, where more is allowed.
 pub const LEAST: u32 = 64;
 /// So many windows of answers make it grow by one.
@@ -45,6 +49,8 @@ pub struct Overall {
     /// The share before a cut, and what was lost then.
     before: Option<(f32, f32)>,
     pressed_at: Option<Time>,
+    /// Whether anything was back yet.
+    begun: bool,
 }
 
 impl Default for Overall {
@@ -58,6 +64,7 @@ impl Default for Overall {
             since: Time::ZERO,
             before: None,
             pressed_at: None,
+            begun: false,
         }
     }
 }
@@ -67,6 +74,17 @@ impl Overall {
     #[must_use]
     pub fn of(&self, most: u32) -> u32 {
         ((most as f32 * self.share) as u32).max(LEAST).min(most)
+    }
+
+    /// How many of so many may be in flight where tries wait as what comes back says (O6).
+    #[must_use]
+    pub fn at_first(&self, allowed: u32) -> u32 {
+        if self.begun { allowed } else { allowed.min(FIRST) }
+    }
+
+    /// A probe is back, or overdue (O6).
+    pub fn begins(&mut self) {
+        self.begun = true;
     }
 
     /// A try was answered in time, with so many allowed (O1).
@@ -150,6 +168,14 @@ mod tests {
             overall.pressed(at(second * 1_000));
         }
         assert_eq!((overall.of(MOST), overall.of(3)), (LEAST, 3));
+    }
+
+    #[test]
+    fn o6_little_goes_before_the_first_is_back() {
+        let mut overall = Overall::default();
+        assert_eq!((overall.at_first(MOST), overall.at_first(100)), (FIRST, 100));
+        overall.begins();
+        assert_eq!(overall.at_first(MOST), MOST);
     }
 
     #[test]

@@ -3,11 +3,17 @@
 //! The estimator is that of RFC 6298 (Jacobson and Karels 1988): a smoothed round trip, and how much it varies. Each try is a
 //! connection or an echo request of its own, and given up before the kernel sends it again, so that no answer is ambiguous.
 
+use protocol::message::LISTENED_MIN;
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// The least that a try waits: a host's own pauses are longer than a near network's round trip.
 pub const WAIT_MIN: Duration = Duration::from_millis(100);
+/// When a try is overdue while nothing is measured. It is listened for as long as any may be: that others go out meanwhile costs nobody
+/// an answer.
+pub const WAIT_FIRST: Duration = Duration::from_millis(300);
+/// A host whose round trips are known is listened for so many times as long as its answers should take, and [`LISTENED_MIN`] at least.
+const LISTENED_TIMES: u32 = 3;
 
 /// A measured round trip, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +64,9 @@ fn micros(measured: Duration) -> u32 {
 pub struct Wait {
     /// After so long without an answer it counts as in flight no longer: another may be sent.
     pub overdue: Duration,
-    /// For so long an answer is listened for; never less.
+    /// For so long it is listened for at least, whoever wants its socket; never less than `overdue`.
+    pub least: Duration,
+    /// For so long it is listened for while nobody wants its socket; never less than `least`.
     pub timeout: Duration,
 }
 
@@ -66,14 +74,30 @@ impl Wait {
     /// A wait of one length, whatever is measured.
     #[must_use]
     pub const fn fixed(timeout: Duration) -> Self {
-        Self { overdue: timeout, timeout }
+        Self { overdue: timeout, least: timeout, timeout }
     }
 
-    /// Where a round trip was measured: overdue after [`RoundTrip::wait`] within [`WAIT_MIN`] and `longest`, and listened for as long
-    /// as ever. Listening keeps nobody waiting, and an answer that comes late, from a busy host or through a full queue, is an answer.
+    /// Where nothing was measured: overdue after [`WAIT_FIRST`], and listened for as long as may be.
     #[must_use]
-    pub fn measured(round_trip: RoundTrip, longest: Duration) -> Self {
-        Self { overdue: round_trip.wait().max(WAIT_MIN).min(longest), timeout: longest }
+    pub fn unmeasured(longest: Duration) -> Self {
+        Self { overdue: WAIT_FIRST.min(longest), least: longest, timeout: longest }
+    }
+
+    /// Where a round trip was measured of its neighbours: overdue after [`RoundTrip::wait`] within [`WAIT_MIN`] and `longest`, and
+    /// listened for as long as ever. Listening keeps nobody waiting, and a host may be farther than its neighbours. It is listened for half as
+    /// long again at least: answers that become later would not be heard, and waits never be longer for them.
+    #[must_use]
+    pub fn of_neighbours(round_trip: RoundTrip, longest: Duration) -> Self {
+        let overdue = round_trip.wait().max(WAIT_MIN).min(longest);
+        Self { overdue, least: (overdue * 3 / 2).min(longest), timeout: longest }
+    }
+
+    /// Where a round trip was measured of the host itself: it is known how long its answers take, so listening ends sooner. An answer that
+    /// comes late, from a busy host or through a full queue, is an answer still.
+    #[must_use]
+    pub fn of_host(round_trip: RoundTrip, longest: Duration) -> Self {
+        let Self { overdue, least, .. } = Self::of_neighbours(round_trip, longest);
+        Self { overdue, least, timeout: (overdue * LISTENED_TIMES).max(LISTENED_MIN).min(longest) }
     }
 }
 
@@ -114,14 +138,15 @@ mod tests {
     #[test]
     fn waits_keep_their_bounds_in_worlds_of_1_and_400_ms_and_in_a_mixed_one() {
         let longest = ms(900);
-        let near = Wait::measured(after(std::iter::repeat_n(1, 50)), longest);
-        assert_eq!((near.overdue, near.timeout), (WAIT_MIN, longest));
-        let far = Wait::measured(after([380, 400].repeat(50)), longest);
+        let near = after(std::iter::repeat_n(1, 50));
+        assert_eq!(Wait::of_host(near, longest), Wait { overdue: WAIT_MIN, least: ms(150), timeout: ms(300) });
+        assert_eq!(Wait::of_neighbours(near, longest), Wait { overdue: WAIT_MIN, least: ms(150), timeout: longest });
+        let far = Wait::of_host(after([380, 400].repeat(50)), longest);
         assert!(far.overdue > ms(400) && far.overdue < ms(500) && far.timeout == longest, "{far:?}");
-        assert_eq!(Wait::measured(after([400]), longest).overdue, longest, "one measurement says little");
-        let mixed = Wait::measured(after([1, 1, 400].repeat(50)), longest);
+        assert_eq!(Wait::of_host(after([400]), longest).overdue, longest, "one measurement says little");
+        let mixed = Wait::of_host(after([1, 1, 400].repeat(50)), longest);
         assert!(mixed.overdue > ms(400) && mixed.timeout == longest, "{mixed:?}");
-        assert_eq!(Wait::measured(after([1]), ms(50)), Wait::fixed(ms(50)), "the scan's own bound wins");
+        assert_eq!(Wait::of_host(after([1]), ms(50)), Wait::fixed(ms(50)), "the scan's own bound wins");
     }
 
     #[test]

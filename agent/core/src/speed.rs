@@ -1,4 +1,5 @@
-//! How fast this agent settles targets: what its claims are sized by.
+//! How fast this agent gets through targets: what its claims are sized by. One that is overdue is through, though it is listened for: that
+//! keeps no other waiting.
 
 use protocol::time::Time;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 pub struct Speed {
     per_second: f64,
     since: Time,
-    settled: u64,
+    through: u64,
 }
 
 const WINDOW: Duration = Duration::from_millis(500);
@@ -19,26 +20,26 @@ impl Speed {
     /// Begins with a guess.
     #[must_use]
     pub fn new(now: Time, per_second: f64) -> Self {
-        Self { per_second, since: now, settled: 0 }
+        Self { per_second, since: now, through: 0 }
     }
 
-    /// Counts settled targets.
-    pub fn settled(&mut self, now: Time, targets: u64) {
-        self.settled += targets;
+    /// Counts targets that it is through with.
+    pub fn through(&mut self, now: Time, targets: u64) {
+        self.through += targets;
         let passed = now.since(self.since);
         if passed >= WINDOW {
-            let measured = self.settled as f64 / passed.as_secs_f64();
+            let measured = self.through as f64 / passed.as_secs_f64();
             self.per_second = self.per_second * (1.0 - NEWEST) + measured * NEWEST;
-            (self.since, self.settled) = (now, 0);
+            (self.since, self.through) = (now, 0);
         }
     }
 
     /// Time passed without work: the next window begins now, so that idleness does not count as slowness.
     pub fn idle(&mut self, now: Time) {
-        (self.since, self.settled) = (now, 0);
+        (self.since, self.through) = (now, 0);
     }
 
-    /// How many targets it settles in `time`.
+    /// How many targets it gets through in `time`.
     #[must_use]
     pub fn targets_in(&self, time: Duration) -> u64 {
         (self.per_second * time.as_secs_f64()) as u64
@@ -54,11 +55,11 @@ mod tests {
         let at = |millis: u64| Time::from_nanos(millis * 1_000_000);
         let mut speed = Speed::new(at(0), 100.0);
         for half in 1..=20 {
-            speed.settled(at(half * 500), 5_000);
+            speed.through(at(half * 500), 5_000);
         }
         assert!((9_900..=10_000).contains(&speed.targets_in(Duration::from_secs(1))));
         speed.idle(at(100_000));
-        speed.settled(at(100_500), 5_000);
+        speed.through(at(100_500), 5_000);
         assert!((9_900..=10_000).contains(&speed.targets_in(Duration::from_secs(1))));
     }
 }

@@ -7,8 +7,10 @@
 //! answer, something that is known to answer is asked again, a check, and what becomes of that counts.
 //!
 //! - L1: it grows by answers in time while so few tries are silent that no more than [`LOSS_MAX`] can be lost, else by answered checks.
-//! - L2: once more than [`LOSS_MAX`] of the checks of a span are lost, the host is paced, for a trial, at a half to a quarter of what it was
-//!   sent. A span has the time in which something was to be sent: pauses between passes are left out.
+//! - L2: once more than [`LOSS_MAX`] of the checks of a span are lost, the host is paced, for a trial, at a half to an eighth of what it was
+//!   sent. A span has the time in which something was to be sent: pauses between passes are left out. The same if so many of the tries
+//!   that are answered were lost in a pass before: where all that is left of a pass is in flight at once, checks come when the host
+//!   has recovered, and are answered.
 //! - L3: if a larger share is answered in the trial, by more than chance explains, there is a limit: the host is paced at what it answers,
 //!   over the share of tries that have an answer, and from then on a little faster for each span without much loss, until L2.
 //! - L4: else the loss is none of our doing: everything is as before, that much loss is tolerated, and the next trial comes later
@@ -54,6 +56,8 @@ const SPAN_WAITS: u32 = 2;
 const SLACK: Duration = Duration::from_millis(20);
 /// By so many standard deviations must the share that is answered be larger: chance does that once in a thousand times.
 const BEYOND_CHANCE: f32 = 3.0;
+/// Or so many times as large, whatever loss the checks show: where the trial's rate is above the limit still, not all that it could bring.
+const BETTER: f32 = 1.5;
 /// With so many it may be: the trial goes on, for so many spans at most.
 const PERHAPS: f32 = 0.5;
 const SPANS_MAX: u32 = 4;
@@ -85,6 +89,7 @@ pub struct Window {
     again: Duration,
     again_after: Duration,
     checks: Checked,
+    tried: Tried,
     /// What is sent now, and what was sent before and is not all back.
     open: Span,
     closing: Option<Span>,
@@ -114,6 +119,21 @@ impl Checked {
     /// What share was lost, once it is more than chance.
     fn share(self) -> f32 {
         if self.lost < LOST_MIN { 0.0 } else { self.lost as f32 / (self.lost + self.answered) as f32 }
+    }
+}
+
+/// Tries that were answered, as long as nothing paces the host: what was lost before says nothing of a pace that came later.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tried {
+    first: u32,
+    /// After a try that was lost.
+    again: u32,
+}
+
+impl Tried {
+    /// What share of first tries was lost, once it is more than chance: of n, n(1 − p) are answered, and np(1 − p) by the second.
+    fn lost(self) -> f32 {
+        if self.again < LOST_MIN { 0.0 } else { (self.again as f32 / self.first.max(1) as f32).min(0.99) }
     }
 }
 
@@ -209,6 +229,7 @@ impl Window {
             again: Duration::ZERO,
             again_after: AGAIN,
             checks: Checked::default(),
+            tried: Tried::default(),
             open: Span::new(now),
             closing: None,
             trial: None,
@@ -286,7 +307,8 @@ impl Window {
 
     /// L2, and L3 where a limit was met before.
     fn look(&mut self, span: Span) {
-        let lost = self.checks.share();
+        let before = if self.pacer.is_none() { self.tried.lost() } else { 0.0 };
+        let lost = self.checks.share().max(before);
         self.again = self.again.saturating_sub(span.work);
         self.checks.work += span.work;
         if lost > self.tolerated || (lost > LOSS_MAX && self.again.is_zero()) {
@@ -318,7 +340,8 @@ impl Window {
         let (before, span) = (trial.before, trial.seen);
         let better = span.better_than(&before);
         let expected = trial.slower.min(1.0 / (1.0 - trial.lost).max(0.01));
-        let is_limited = better > BEYOND_CHANCE && span.share() > before.share() * (1.0 + expected) / 2.0;
+        let is_limited =
+            better > BEYOND_CHANCE && span.share() > before.share() * f32::min((1.0 + expected) / 2.0, BETTER);
         if !is_limited && better > PERHAPS && trial.spans < SPANS_MAX {
             self.trial = Some(trial);
             return;
@@ -330,6 +353,7 @@ impl Window {
             let most = before.per_second(before.packets, self.wait);
             self.pace((answers / span.share().max(0.01) * packets).min(most));
             (self.tolerated, self.again, self.again_after, self.lost) = (LOSS_MAX, Duration::ZERO, AGAIN, 0.0);
+            self.tried = Tried::default();
         } else {
             match trial.rate {
                 Some(rate) => self.pace(rate.as_per_second() as f32),
@@ -357,8 +381,10 @@ impl Window {
         [Some(&mut self.open), self.closing.as_mut()].into_iter().flatten().find(|span| span.holds(sent_at))
     }
 
-    /// A try was answered in time.
-    pub fn answered(&mut self, sent_at: Time) {
+    /// A try was answered in time; of a target that was tried before, in vain, if `again`.
+    pub fn answered(&mut self, sent_at: Time, again: bool) {
+        let tried = if again { &mut self.tried.again } else { &mut self.tried.first };
+        *tried = tried.saturating_add(1);
         if let Some(span) = self.span(sent_at) {
             span.answered += 1;
         }

@@ -40,7 +40,7 @@ impl ConnectProber {
 
     /// One connect to a port: open, closed, filtered, or why it was not made.
     pub(super) async fn ask(&self, probe: &Probe, port: u16, right_ends_at: Time, admission: &Admission) -> Found {
-        let (address, timeout) = (probe.target.address, probe.timeout);
+        let (address, timeout) = (probe.target.address, probe.wait.timeout);
         let clock = admission.clock();
         let mut turned = Turned::default();
         loop {

@@ -48,12 +48,12 @@ impl SimulatedProber {
         }
         let (outcome, rtt) = self.world.answer(probe.target, try_number);
         match rtt {
-            Some(rtt) if rtt < probe.timeout => {
+            Some(rtt) if rtt < probe.wait.timeout => {
                 tokio::time::sleep(rtt).await;
                 Found { outcome, rtt: Some(rtt) }
             }
             _ => {
-                tokio::time::sleep(probe.timeout).await;
+                tokio::time::sleep(probe.wait.timeout).await;
                 Found::silent(if probe.target.slot == Slot::Ping { Outcome::DOWN } else { Outcome::FILTERED })
             }
         }

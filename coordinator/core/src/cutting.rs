@@ -9,7 +9,8 @@
 //!
 //! Properties:
 //! - A: every piece lies at its cohort's frontier, is one that was prepared or is a returned shard, and no two pieces overlap.
-//! - B: no piece from a first pass's frontier has more than `each` targets, nor more than [`SHARD_TARGETS_MAX`].
+//! - B: no piece from a first pass's frontier has more than `each` targets, nor more than [`SHARD_TARGETS_MAX`]; the first of those that were
+//!   prepared are no larger either (`open.rs` divides them).
 //! - C: nothing is cut beyond what is wanted by more than one piece, and never more than `pieces_max` pieces.
 //! - D: a cohort of somebody else is shared only if nothing of 1 to 4 is left.
 //! - E: if anything is left, something is cut.

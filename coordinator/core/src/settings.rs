@@ -16,7 +16,8 @@ pub struct Settings {
     pub silent_after: Duration,
     /// How long an interrupted scan waits for its agents' last reports.
     pub stop_within: Duration,
-    /// How long a cohort rests between two passes: what was lost to a burst is not lost to the same burst again.
+    /// How far two tries of a target are apart at least, listening included: what was lost to a burst is not lost to the same burst again.
+    /// A cohort rests for what listening leaves of it.
     pub rest: Duration,
     /// How long a scan that says nothing else waits for who may probe what no present agent may, from its start, a start of the
     /// coordinator, or when the last such agent went.

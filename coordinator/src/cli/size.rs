@@ -3,7 +3,9 @@
 use super::{CliError, ScanRequest};
 use crate::report::quantity::{duration, grouped};
 use agent_core::host_table::WINDOW_MAX as HOST_WINDOW_MAX;
+use agent_core::round_trip::WAIT_FIRST;
 use coordinator_core::passes::{ALWAYS_AGAIN, TRIES_MAX};
+use portsweep_agent::limits::WINDOW_MAX;
 use protocol::message::PER_HOST_WINDOW;
 use protocol::rate::Rate;
 use std::fmt;
@@ -14,10 +16,9 @@ use std::time::Duration;
 const ADDRESSES_MAX: u128 = 1 << 24;
 /// More targets than this need a yes.
 const TARGETS_MAX: u128 = 1_000_000_000;
-/// Probes in flight over all hosts unless `--window` says otherwise, where the machine has the descriptors for it.
-const WINDOW_DEFAULT: u32 = 8_192;
-/// How long a try waits for an answer while nothing is measured.
-const TIMEOUT_DEFAULT: Duration = Duration::from_millis(900);
+/// How long a place in the window is taken while nothing is measured and no `--timeout` typed: a try is listened for twice as long, by half of the
+/// sockets.
+const PLACE_TAKEN: Duration = Duration::from_millis(450);
 /// Between a pass and the next a late answer may come.
 const BETWEEN_PASSES_MS: u128 = 500;
 
@@ -72,11 +73,11 @@ impl Pace {
     /// How many milliseconds a pass takes in which so many things are asked of each address and none is answered.
     fn takes(&self, addresses: u128, slots: u32) -> u128 {
         let targets = addresses.saturating_mul(u128::from(slots));
-        let timeout = self.timeout.unwrap_or(TIMEOUT_DEFAULT).as_millis();
-        let window = u128::from(self.window.unwrap_or(WINDOW_DEFAULT).max(1));
+        let [taken, wait] = [PLACE_TAKEN, WAIT_FIRST].map(|default| self.timeout.unwrap_or(default).as_millis());
+        let window = u128::from(self.window.unwrap_or(WINDOW_MAX).max(1));
         let at_rate =
             |targets: u128, rate: Rate| targets.saturating_mul(1_000_000_000) / u128::from(rate.micros().max(1));
-        let by_window = (targets.saturating_mul(timeout) / window).max(rounds(slots) * timeout);
+        let by_window = (targets.saturating_mul(taken) / window).max(rounds(slots) * wait);
         let by_rate = self.rate.map_or(0, |rate| at_rate(targets, rate));
         let by_host = self.per_host_rate.map_or(0, |rate| at_rate(slots.into(), rate));
         // So that sums of several fit.
@@ -84,7 +85,7 @@ impl Pace {
     }
 }
 
-/// How many timeouts one silent host takes: its window doubles whenever a whole one timed out, up to a bound.
+/// How many waits one silent host takes: its window doubles whenever a whole one timed out, up to a bound.
 fn rounds(slots: u32) -> u128 {
     let (mut rounds, mut window, mut left) = (0, PER_HOST_WINDOW, slots);
     while left > 0 {

@@ -204,9 +204,9 @@ fn the_pace_is_what_was_asked_for_and_wins_over_a_template() {
         "100 ports and a ping, and the first 32 again"
     );
     // 128, 256 and 512 in flight, and 1,024 from then on: 3 + 64,640 / 1,024 timeouts, with the ping.
-    assert_eq!(scan("-p- 192.0.2.1").size().estimate.as_millis(), (67 + 1) * 900 + 500, "a window for each host");
-    assert_eq!(scan("-p- 192.0.2.1").size().most.as_millis(), 8 * 67 * 900 + 7 * 500, "all of it eight times");
-    assert_eq!(scan("-p- --passes 1 192.0.2.1").size().most.as_millis(), 67 * 900);
+    assert_eq!(scan("-p- 192.0.2.1").size().estimate.as_millis(), (67 + 1) * 300 + 500, "a window for each host");
+    assert_eq!(scan("-p- 192.0.2.1").size().most.as_millis(), 8 * 67 * 300 + 7 * 500, "all of it eight times");
+    assert_eq!(scan("-p- --passes 1 192.0.2.1").size().most.as_millis(), 67 * 300);
     assert_eq!(scan("-sn --rate 2.5 192.0.2.0/24").size().estimate.as_millis(), 2 * 256 * 400 + 500);
     assert_eq!(refused("-T6 192.0.2.1"), "\"6\" is no value for -T <N>: write a number, 0 (slowest) to 5 (see --help)");
     assert_eq!(
@@ -256,10 +256,10 @@ fn a_large_scan_is_confirmed_or_not_begun() {
     assert_eq!(confirmed, Ok(()));
     assert_eq!(
         asked,
-        "portsweep: 33,554,432 addresses with 33,554,432 targets (about 2 h 2 min if nothing answers) are to be scanned. \
+        "portsweep: 33,554,432 addresses with 33,554,432 targets (about 30 min 44 s if nothing answers) are to be scanned. \
          Go on? [y/N] "
     );
-    let refusal = "33,554,432 addresses with 33,554,432 targets (about 2 h 2 min if nothing answers): add --yes if that \
+    let refusal = "33,554,432 addresses with 33,554,432 targets (about 30 min 44 s if nothing answers): add --yes if that \
                    is what you want";
     for no in ["n\n", "\n", "", "yesterday\n"] {
         assert_eq!(answer("10.0.0.0/7 -sn", true, no).0.unwrap_err(), refusal, "{no:?}");

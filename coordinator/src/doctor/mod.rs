@@ -15,10 +15,10 @@ use std::io::{self, Write};
 
 /// With less than so many descriptors not even a probe at a time can be kept up.
 const DESCRIPTORS_MIN: u64 = 16;
-/// Descriptors for the largest default window.
+/// With so many the default window is two thirds of the largest.
 const DESCRIPTORS_WANTED: u64 = WINDOW_MAX as u64 + DESCRIPTORS_KEPT;
-/// A port of this machine rests for a minute after a connection that was accepted, so there should be twice as many as probes in flight.
-const PORTS_WANTED: u32 = 2 * WINDOW_MAX;
+/// A port of this machine serves any number of hosts at once, but the fewer are free, the longer the kernel looks for one.
+const PORTS_WANTED: u32 = WINDOW_MAX;
 /// What a burst of some thousand echo replies needs. What is lost here looks like silence of the hosts.
 const BUFFER_BYTES_WANTED: u64 = 1 << 20;
 /// A probe leaves an entry for a minute or two: some windows full must find room.
@@ -99,7 +99,7 @@ pub fn write(out: &mut dyn Write, findings: &[Finding]) -> io::Result<()> {
 
 fn descriptors(limits: Option<(u64, u64)>) -> Finding {
     const SUBJECT: &str = "descriptors";
-    const MEND: &str = "ulimit -Hn 16384  (as root, before the scan)";
+    const MEND: &str = "ulimit -Hn 32768  (as root, before the scan)";
     let Some((soft, hard)) = limits else {
         return Finding::warn(SUBJECT, "the limit cannot be read".to_owned(), MEND);
     };
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_good_machine_needs_nothing() {
         let expected = "\
-ok    descriptors     1,024 (soft), 20,000 (hard): 8,192 probes in flight
+ok    descriptors     1,024 (soft), 20,000 (hard): 13,290 probes in flight
 ok    TCP connect     IPv4 and IPv6
 ok    ping IPv4       ICMP echo is permitted
 ok    ping IPv6       ICMP echo is permitted
@@ -214,8 +214,8 @@ ok    conntrack       120 of 262,144 entries used
     #[test]
     fn each_lack_has_the_line_that_mends_it() {
         let lacking: [(Machine, &str); 6] = [
-            (Machine { descriptors: Some((256, 1_024)), ..good() }, "mend: ulimit -Hn 16384"),
-            (Machine { descriptors: None, ..good() }, "mend: ulimit -Hn 16384"),
+            (Machine { descriptors: Some((256, 1_024)), ..good() }, "mend: ulimit -Hn 32768"),
+            (Machine { descriptors: None, ..good() }, "mend: ulimit -Hn 32768"),
             (
                 Machine { pings: [Access::Refused, Access::Absent], ..good() },
                 "mend: sysctl -w net.ipv4.ping_group_range=",

@@ -130,9 +130,9 @@ impl World {
         let (outcome, rtt) = self.network.answer(probe.target, *tries);
         let rtt = rtt.map(|rtt| rtt * self.agents[agent].slowness);
         self.record_send(agent, probe.target);
-        self.after(rtt.unwrap_or(probe.timeout), Happening::Landed(probe.target));
+        self.after(rtt.unwrap_or(probe.wait.timeout), Happening::Landed(probe.target));
         self.after(
-            rtt.unwrap_or(probe.timeout),
+            rtt.unwrap_or(probe.wait.timeout),
             Happening::Answer { agent, life, settled: Settled { id: probe.id, outcome, rtt } },
         );
     }

@@ -23,9 +23,8 @@ const SPARED_PER_SECOND: f64 = 64.0;
 const SLOW_PER_SECOND: f64 = 256.0;
 
 impl Agent {
-    /// Hands out probes while both hold: 1. the right lasts; 2. reports have room. Leases take turns, a probe each, until none of
-    /// them has one that may go; of a scan with a rate only the oldest do, as many as spare the hosts, so that one is reported before all
-    /// are.
+    /// Hands out probes while both hold: 1. the right lasts; 2. reports have room. Leases take [turns](super::turns) until none of them has
+    /// a probe that may go.
     pub(super) fn fill(&mut self, now: Time) {
         self.fill_at = None;
         let Some(right_ends_at) =
@@ -39,22 +38,18 @@ impl Agent {
         }
         loop {
             self.wake_hosts(now);
-            let mut idle = 0;
-            while idle < self.turns.len() {
-                let Some(epoch) = self.turns.pop_front() else { break };
-                let probe = self.next_probe(now, epoch);
-                match self.in_turn(epoch).filter(|_| probe.is_some()) {
-                    Some(leases) => self.turns.insert((leases - 1).min(self.turns.len()), epoch),
-                    None => self.turns.push_back(epoch),
-                }
-                match probe {
+            let mut round = self.turns.round(|epoch| self.wide(epoch));
+            while let Some((scan, epoch)) = round.next() {
+                match self.next_probe(now, epoch) {
                     Some(probe) => {
-                        idle = 0;
                         batches.entry(probe.target.slot.kind()).or_default().push(probe);
+                        round.goes_on(scan, epoch);
                     }
-                    None => idle += 1,
+                    None if self.is_full(epoch) => round.is_through(scan),
+                    None => round.has_none(scan),
                 }
             }
+            self.turns.keep(&round);
             // A host's pacer may give more than the one for which it was woken. Ends, as each round takes something from a pacer.
             if !self.hosts.has_woken() {
                 break;
@@ -74,20 +69,29 @@ impl Agent {
         }
     }
 
-    /// How many leases like this one take turns, at least one, so that none of their hosts is hurried; `None` for all, where no rate is set.
-    fn in_turn(&self, epoch: Epoch) -> Option<usize> {
-        let grant = self.leases.get(&epoch)?.grant();
-        let share = self.scans.get(&grant.scan)?.pacer.as_ref()?.rate().as_per_second();
-        let each = (SPARED_PER_SECOND * f64::from(grant.cohort.hosts())).max(SLOW_PER_SECOND);
+    /// Whether the window has no room for anything of the scan of a lease.
+    fn is_full(&self, epoch: Epoch) -> bool {
+        self.leases.get(&epoch).is_some_and(|lease| self.in_flight >= self.window(&lease.grant().options) as usize)
+    }
+
+    /// How many leases like this one take turns at once: with a rate as many as hurry none of their hosts, else as many as fill the window
+    /// while nobody answers. The fewer they are, the sooner the first of them is reported.
+    fn wide(&self, epoch: Epoch) -> usize {
+        let Some(grant) = self.leases.get(&epoch).map(Lease::grant) else { return 1 };
+        let hosts = f64::from(grant.cohort.hosts());
+        let wide = match self.scans.get(&grant.scan).and_then(|scan| scan.pacer.as_ref()) {
+            Some(share) => share.rate().as_per_second() / (SPARED_PER_SECOND * hosts).max(SLOW_PER_SECOND),
+            None => f64::from(self.window(&grant.options)) / (f64::from(grant.options.per_host_window.max(1)) * hosts),
+        };
         // A float that is too large saturates.
-        Some(((share / each).ceil() as usize).max(1))
+        wide.ceil() as usize
     }
 
     /// Puts what waited for a host that may have room now back in front of its lease.
     fn wake_hosts(&mut self, now: Time) {
         while let Some(address) = self.hosts.next_woken(now) {
-            for epoch in &self.turns {
-                let Some(lease) = self.leases.get_mut(epoch) else { continue };
+            for epoch in self.turns.all() {
+                let Some(lease) = self.leases.get_mut(&epoch) else { continue };
                 let Some(target) = lease.first_aside(address) else { continue };
                 let mut options = lease.grant().options;
                 let scan = self.scans.get(&lease.grant().scan);
@@ -132,12 +136,12 @@ impl Agent {
             }
             let paced = scan.pacer.as_mut().is_none_or(|pacer| pacer.take(now, cost));
             debug_assert!(paced, "A6: the pacer had room");
-            let Wait { overdue, timeout } = wait(&self.hosts, target, &options);
+            let wait = wait(&self.hosts, target, &options);
             let id = ProbeId::check(epoch, self.checks_made);
             self.checks_made = self.checks_made.wrapping_add(1);
             self.in_flight += 1;
             self.out.insert(id, Out { target, why: again.why, sent_at: now, overdue: false });
-            return Some(Probe { id, scan: of, target, overdue, timeout });
+            return Some(Probe { id, scan: of, target, wait });
         }
         None
     }

@@ -20,7 +20,7 @@ impl Agent {
         }
         if self.right.lasts(now) && !self.leases.contains_key(&grant.epoch) {
             let epoch = grant.epoch;
-            self.turns.push_back(epoch);
+            self.turns.add(grant.scan, grant.pass, epoch);
             self.leases.insert(epoch, Lease::new(grant));
             if self.draining {
                 self.give_back(epoch);

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::attempt::Probe;
+use crate::round_trip::Wait;
 use protocol::chunk;
 use protocol::message::{CommitReply, Control, Grant, ProbeOptions, Report};
 use protocol::plan::{Plan, Slots};
@@ -218,7 +219,7 @@ impl Lab {
         }
         let (outcome, after) = match (self.network)(probe.target) {
             Some((outcome, rtt)) => (outcome, rtt),
-            None => (Outcome::FILTERED, probe.timeout),
+            None => (Outcome::FILTERED, probe.wait.timeout),
         };
         self.at(self.now + after, Event::Settles(Settled { id: probe.id, outcome, rtt: None }));
     }
@@ -486,7 +487,7 @@ fn a5_what_is_overdue_makes_room_once_and_its_late_answer_counts() {
 
 #[test]
 fn tries_wait_as_the_round_trips_say_if_the_scan_lets_them() {
-    for (adaptive, expected) in [(false, ms(900)), (true, ms(100))] {
+    for (adaptive, before, after) in [(false, ms(900), ms(900)), (true, ms(300), ms(100))] {
         let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, None)]);
         let options = ProbeOptions { adaptive, ..ProbeOptions::new(900, 1) };
         lab.grant(grants(SCAN, 1, 60, options));
@@ -495,8 +496,8 @@ fn tries_wait_as_the_round_trips_say_if_the_scan_lets_them() {
             lab.input(Input::Settled(vec![Settled { id, outcome: Outcome::CLOSED, rtt: Some(ms(1)) }]));
         }
         let (first, last) = (lab.sent[0].1, lab.sent.last().unwrap().1);
-        assert_eq!((first.overdue, first.timeout), (ms(900), ms(900)), "nothing was measured");
-        assert_eq!(last.overdue, expected);
+        assert_eq!(first.wait, Wait { overdue: before, least: ms(900), timeout: ms(900) }, "nothing was measured");
+        assert_eq!(last.wait.overdue, after);
     }
 }
 

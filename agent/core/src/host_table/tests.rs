@@ -18,7 +18,7 @@ fn target(number: u32) -> Target {
 }
 
 fn back(number: u32, outcome: Outcome, rtt: Option<Duration>, overdue: bool) -> Back {
-    Back { target: target(number), outcome, rtt, overdue, why: Why::Try, sent_at: at(0) }
+    Back { target: target(number), outcome, rtt, overdue, why: Why::Try, again: false, sent_at: at(0) }
 }
 
 /// Takes as much as there is.
@@ -148,7 +148,7 @@ fn h5_what_is_overdue_makes_room_once_and_counts_as_timed_out_once() {
 fn h5_a_host_waits_as_long_as_its_own_answers_take_and_else_as_long_as_its_neighbours_do() {
     let longest = Duration::from_millis(900);
     let mut table = HostTable::default();
-    assert_eq!(table.wait(host(1), longest), Wait::fixed(longest), "nothing is measured");
+    assert_eq!(table.wait(host(1), longest), Wait::unmeasured(longest), "nothing is measured");
     for number in 1..=3 {
         assert_eq!(table.take(at(0), host(number), PLAIN, 1), Room::Taken);
     }
@@ -161,11 +161,21 @@ fn h5_a_host_waits_as_long_as_its_own_answers_take_and_else_as_long_as_its_neigh
     assert_eq!(table.wait(host(1), longest).overdue, Duration::from_millis(100));
     let guessed = table.wait(host(2), longest);
     assert_eq!((guessed.overdue, guessed.timeout), (Duration::from_millis(100), longest));
+    assert_eq!(guessed.least, longest, "it may be farther than its neighbours");
+    for _ in 0..FIRST {
+        table.take(at(0), host(3), PLAIN, 1);
+    }
+    for _ in 0..TOLD {
+        let wait = table.wait(host(3), longest);
+        assert_eq!((wait.least, wait.timeout), (Duration::from_millis(150), longest));
+        table.settled(at(0), back(3, Outcome::FILTERED, None, true));
+    }
+    assert_eq!(table.wait(host(3), longest).timeout, Duration::from_millis(300), "the first would have told");
     answers(&mut table, 2, 400);
     assert!(table.wait(host(2), longest).overdue > Duration::from_millis(400));
     assert_eq!(table.wait(host(1), longest).overdue, Duration::from_millis(100), "each has its own");
     assert!(table.wait(host(3), longest).overdue > Duration::from_millis(400), "neighbours differ");
-    assert_eq!(table.wait(host(300), longest), Wait::fixed(longest), "another /24");
+    assert_eq!(table.wait(host(300), longest), Wait::unmeasured(longest), "another /24");
     table.settled(at(0), back(3, Outcome::FILTERED, Some(Duration::from_millis(1)), false));
     assert!(
         table.wait(host(3), longest).overdue > Duration::from_millis(400),

@@ -78,7 +78,7 @@ fn run(path: Path, millis: u64, seed: u64) -> Ran {
             match (check, answered) {
                 (true, true) => window.check_answered(at(now), at(sent)),
                 (true, false) => window.check_lost(),
-                (false, true) => window.answered(at(sent)),
+                (false, true) => window.answered(at(sent), false),
                 (false, false) => {
                     window.silent(at(sent));
                     wants += u32::from(window.wants_check(at(now)));
@@ -117,6 +117,66 @@ fn run(path: Path, millis: u64, seed: u64) -> Ran {
     ran
 }
 
+/// Asks so many targets that would all be answered, pass by pass, as often as a scan does at most: the share that was found.
+fn passes(path: Path, targets: u32, seed: u64) -> f64 {
+    const TRIES: u32 = 8;
+    const BETWEEN: u64 = 400;
+    let mut window = window(128);
+    let (mut left, mut now, mut number, mut level, mut wants) = (targets, 0, seed << 32, 0.0, 0);
+    for pass in 1..=TRIES {
+        let (mut open, mut found) = (left, 0);
+        let (mut flying, mut in_flight) = (BinaryHeap::new(), 0);
+        while open > 0 || in_flight > 0 {
+            while let Some(&Reverse((due, Comes { sent, check, answered }))) = flying.peek()
+                && due <= now
+            {
+                flying.pop();
+                in_flight -= 1;
+                window.now(at(now), WAIT);
+                match (check, answered) {
+                    (true, true) => window.check_answered(at(now), at(sent)),
+                    (true, false) => window.check_lost(),
+                    (false, true) => {
+                        window.answered(at(sent), pass > 1);
+                        found += 1;
+                    }
+                    (false, false) => {
+                        window.silent(at(sent));
+                        wants += u32::from(window.wants_check(at(now)));
+                    }
+                }
+            }
+            level = path.limit.map_or(0.0, |limit| f64::min(level + limit / 1_000.0, (limit / 10.0).max(1.0)));
+            while (open > 0 || wants > 0) && in_flight < window.size() {
+                let check = wants > 0;
+                if !window.take(at(now), 1, check) {
+                    break;
+                }
+                number += 1;
+                wants -= u32::from(check);
+                open -= u32::from(!check);
+                let mut answered = draw(number, 2) >= path.loss;
+                if answered && path.limit.is_some() {
+                    answered = level >= 1.0;
+                    level -= f64::from(u32::from(answered));
+                }
+                in_flight += 1;
+                let takes = if answered { RTT } else { WAIT.as_millis() as u64 };
+                flying.push(Reverse((now + takes, Comes { sent: now, check, answered })));
+            }
+            now += 1;
+        }
+        left -= found;
+        wants = 0;
+        let rested = now + BETWEEN;
+        while now < rested {
+            level = path.limit.map_or(0.0, |limit| f64::min(level + limit / 1_000.0, (limit / 10.0).max(1.0)));
+            now += 1;
+        }
+    }
+    f64::from(targets - left) / f64::from(targets)
+}
+
 /// A number below a thousand that is as good as random.
 fn draw(number: u64, purpose: u64) -> u64 {
     let mixed = (number * 4 + purpose).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -134,7 +194,7 @@ fn mean(path: Path, millis: u64, of: impl Fn(&Ran) -> f64) -> f64 {
 fn l1_answers_let_it_grow_to_its_most_unless_too_much_is_silent() {
     let mut grows = window(128);
     for _ in 0..2_000 {
-        grows.answered(at(0));
+        grows.answered(at(0), false);
     }
     assert_eq!(grows.size(), MOST);
     let mut window = window(128);
@@ -142,7 +202,7 @@ fn l1_answers_let_it_grow_to_its_most_unless_too_much_is_silent() {
         window.silent(at(0));
     }
     for _ in 0..20 {
-        window.answered(at(0));
+        window.answered(at(0), false);
     }
     assert_eq!(window.size(), 128, "half of it is silent still");
     window.check_answered(at(0), at(0));
@@ -165,6 +225,18 @@ fn l2_l3_a_host_with_a_limit_gets_little_more_than_it_answers_and_loses_little()
                     assert!(without < found / 2.0, "a full window finds {without}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn l2_l3_of_hosts_with_a_limit_everything_is_found_within_the_passes_of_a_scan() {
+    for limit in [30.0, 100.0, 300.0, 1_000.0] {
+        for loss in [0, 20, 200] {
+            let path = Path { limit: Some(limit), loss, ..CLEAR };
+            let found: Vec<_> = (1..=40).map(|seed| passes(path, 400, seed)).collect();
+            let mean = found.iter().sum::<f64>() / found.len() as f64;
+            assert!(mean >= 0.9995, "{mean} of what is there, {path:?}");
         }
     }
 }
@@ -221,7 +293,7 @@ fn l5_checks_become_seldom_while_they_are_answered() {
 fn l6_a_host_is_gone_once_nothing_was_answered_for_a_second_and_not_before() {
     let mut window = window(128);
     window.now(at(0), WAIT);
-    window.answered(at(0));
+    window.answered(at(0), false);
     for now in (10..1_000).step_by(10) {
         window.now(at(now), WAIT);
         window.check_lost();
@@ -229,6 +301,6 @@ fn l6_a_host_is_gone_once_nothing_was_answered_for_a_second_and_not_before() {
     }
     window.now(at(1_000), WAIT);
     assert!(window.is_gone());
-    window.answered(at(990));
+    window.answered(at(990), false);
     assert!(!window.is_gone(), "it was there after all");
 }

@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::probe::{SimulatedProber, Truth, World};
 use crate::scope::Scope;
 use agent_core::attempt::ProbeId;
+use agent_core::round_trip::Wait;
 use protocol::id::{Epoch, ScanId};
 use protocol::message::Run;
 use protocol::probe::{Slot, Target};
@@ -123,7 +124,7 @@ impl Bench {
 
 fn probe(index: u32, target: Target) -> Probe {
     let id = ProbeId { epoch: Epoch::new(1), index };
-    Probe { id, scan: ScanId::from_bytes([1; 16]), target, overdue: TIMEOUT, timeout: TIMEOUT }
+    Probe { id, scan: ScanId::from_bytes([1; 16]), target, wait: Wait::fixed(TIMEOUT) }
 }
 
 fn target(host: u8, port: u16) -> Target {

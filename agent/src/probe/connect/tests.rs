@@ -3,6 +3,7 @@
 use super::*;
 use crate::scope::Scope;
 use agent_core::attempt::ProbeId;
+use agent_core::round_trip::Wait;
 use protocol::id::{Epoch, ScanId};
 use protocol::probe::Target;
 use protocol::range_set::AddressSet;
@@ -19,8 +20,7 @@ fn probe(address: &str, port: u16) -> Probe {
         id: ProbeId { epoch: Epoch::new(1), index: 0 },
         scan: ScanId::from_bytes([1; 16]),
         target: Target { address: address.parse().unwrap(), slot: Slot::Tcp(port) },
-        overdue: Duration::from_secs(5),
-        timeout: Duration::from_secs(5),
+        wait: Wait::fixed(Duration::from_secs(5)),
     }
 }
 
@@ -65,7 +65,7 @@ async fn a_listener_whose_queue_is_full_is_silent() {
     // A backlog of 0 holds one connection.
     let _held = std::net::TcpStream::connect(address).unwrap();
     let (prober, gate) = (ConnectProber::new(), gate(&["127.0.0.1"]));
-    let silent = Probe { timeout: Duration::from_millis(60), ..probe("127.0.0.1", address.port()) };
+    let silent = Probe { wait: Wait::fixed(Duration::from_millis(60)), ..probe("127.0.0.1", address.port()) };
     let found = prober.probe(&silent, Time::NEVER, &gate).await;
     assert_eq!(found, Found { outcome: Outcome::FILTERED, rtt: None });
 }

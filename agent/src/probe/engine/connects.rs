@@ -106,6 +106,13 @@ impl Connects {
         self.free(way, as_new);
     }
 
+    /// The error that a way's socket keeps: where it goes on connecting, an ICMP error that came while `connect` itself still held it, a
+    /// "soft" one (tcp_v4_err, tcp_v6_err; met on loopback).
+    fn error(&self, way: u32) -> Option<i32> {
+        let socket = self.ways.get(way as usize)?.as_ref()?;
+        sockopt::socket_error(&socket.descriptor).ok()?.err().map(Errno::raw_os_error)
+    }
+
     /// Asks a way's socket what became of its connect; `None` while there is nothing. The way is free again once there is something.
     fn look(&mut self, way: u32) -> Option<Answer> {
         let socket = self.ways.get(way as usize)?.as_ref()?;
@@ -118,11 +125,9 @@ impl Connects {
                 outcome
             }
             Err(Errno::ALREADY | Errno::INTR | Errno::AGAIN) => {
-                // An ICMP error that came while `connect` itself still held the socket: a "soft" one (tcp_v4_err, tcp_v6_err; met on
-                // loopback). The socket goes on connecting, and it is there to be read.
-                let soft = sockopt::socket_error(&socket.descriptor).ok().and_then(Result::err)?;
+                let soft = self.error(way)?;
                 self.end(way);
-                read(soft.raw_os_error())
+                read(soft)
             }
             Err(error) => {
                 self.free(way, true);
@@ -180,12 +185,15 @@ impl Means for Connects {
         answers.extend(u32::try_from(token).ok().and_then(|way| self.look(way)));
     }
 
-    fn give_up(&mut self, way: u32, _: Name, _: &Probe) -> Outcome {
-        if let Some(Answer { outcome, .. }) = self.look(way) {
+    /// To look costs a connect, and most tries end here: it is saved where the events say that nothing came. What came in the last
+    /// moment is not seen then, but for an error: as if the time had been over a moment sooner.
+    fn give_up(&mut self, way: u32, _: Name, _: &Probe, all_heard: bool) -> Outcome {
+        if !all_heard && let Some(Answer { outcome, .. }) = self.look(way) {
             return outcome;
         }
+        let error = self.error(way);
         self.end(way);
-        Outcome::FILTERED
+        error.map_or(Outcome::FILTERED, read)
     }
 
     fn release(&mut self, way: u32) {

@@ -255,8 +255,8 @@ pub(super) trait Means {
     /// Reads what `token` says is there.
     fn hear(&mut self, token: u64, answers: &mut Vec<Answer>);
 
-    /// The flight's time is over: the last look, then `way` is free again.
-    fn give_up(&mut self, way: u32, name: Name, probe: &Probe) -> Outcome;
+    /// The flight's time is over: `way` is free again. If not `all_heard`, an answer may be there that was not heard: it is looked for.
+    fn give_up(&mut self, way: u32, name: Name, probe: &Probe, all_heard: bool) -> Outcome;
 
     /// `way` is not used after all.
     fn release(&mut self, way: u32);

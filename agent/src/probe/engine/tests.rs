@@ -5,6 +5,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::scope::Scope;
 use agent_core::attempt::ProbeId;
+use agent_core::round_trip::Wait;
 use protocol::id::{Epoch, ScanId};
 use protocol::message::Run;
 use protocol::probe::{Cause, ProbeKind, Slot, Target};
@@ -28,8 +29,7 @@ fn probe(index: u32, address: SocketAddr) -> Probe {
         id: ProbeId { epoch: Epoch::new(1), index },
         scan: ScanId::from_bytes([1; 16]),
         target: Target { address: address.ip(), slot: Slot::Tcp(address.port()) },
-        overdue: TIMEOUT,
-        timeout: TIMEOUT,
+        wait: Wait::fixed(TIMEOUT),
     }
 }
 
@@ -222,11 +222,14 @@ fn what_waits_when_the_supervisor_lets_go_is_settled_and_what_is_in_the_air_ends
 fn what_is_overdue_is_listened_for_until_its_time_is_over_or_its_socket_is_wanted() {
     let silent = Silent::new();
     let (overdue, timeout) = (Duration::from_millis(20), Duration::from_millis(400));
-    for (listening, least_all_take) in [(4, timeout), (0, overdue * 5)] {
+    let least = overdue * 3;
+    for (listening, least, least_all_take) in [(4, overdue, timeout), (0, overdue, overdue * 5), (0, least, least * 5)]
+    {
+        let wait = Wait { overdue, least, timeout };
         let engine = Engine::connects(Sockets::Reused).threads(1).listening(listening);
         let (hands, mut up) = engine.start(&gate(), 1).unwrap();
         let began = Clock::Boottime.now();
-        let probes = (0..5).map(|index| Probe { overdue, timeout, ..probe(index, silent.address) }).collect();
+        let probes = (0..5).map(|index| Probe { wait, ..probe(index, silent.address) }).collect();
         hands.run(Batch { kind: ProbeKind::Tcp, right_ends_at: Time::NEVER, probes }).unwrap();
         let (mut told, mut settled) = (Vec::new(), Vec::new());
         while settled.len() < 5 {
@@ -293,7 +296,7 @@ impl Means for Panicking {
         }
     }
 
-    fn give_up(&mut self, way: u32, _: Name, probe: &Probe) -> Outcome {
+    fn give_up(&mut self, way: u32, _: Name, probe: &Probe, _: bool) -> Outcome {
         let Slot::Tcp(port) = probe.target.slot else { return Outcome::FILTERED };
         self.panics(port, 3);
         self.flights.remove(&way);

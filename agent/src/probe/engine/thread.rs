@@ -3,7 +3,7 @@
 //! It begins few at a time and listens in between: the answers of a long burst would be lost before they are heard.
 //!
 //! What is overdue gives its place in the window to another, and is listened for until its time is over, while there are sockets to do so:
-//! then those that are overdue longest are given up first.
+//! then those that are overdue longest are given up first, but none before the least that it is listened for.
 
 use super::wheel::Wheel;
 use super::{Answer, Means, Name, NewOrders, Up};
@@ -11,6 +11,7 @@ use crate::probe::errno;
 use crate::probe::pressure::{Pressure, Turned};
 use crate::scope::Admission;
 use agent_core::attempt::{Batch, Probe, ProbeId, Settled};
+use agent_core::round_trip::Wait;
 use protocol::probe::{Cause, Outcome};
 use protocol::time::Time;
 use rustix::buffer::spare_capacity;
@@ -68,9 +69,10 @@ struct Flight {
     way: Option<u32>,
     /// Not after it was sent.
     sent_at: Time,
-    /// When to look at it next: it is overdue, or over.
+    /// When to look at it next: it is overdue, or may be given up, or is over.
     due_at: Time,
-    /// When its time is over.
+    /// When its socket may go to another, and when its time is over.
+    least_at: Time,
     over_at: Time,
     overdue: bool,
 }
@@ -104,7 +106,9 @@ pub(super) struct Thread<M> {
     waiting: VecDeque<Waiting>,
     flights: Flights,
     wheel: Wheel<Name>,
-    /// What is listened for still, overdue longest first, and names that mean nothing any more.
+    /// Whether nothing was left to be heard when it listened last.
+    all_heard: bool,
+    /// What is overdue and may be given up, longest first, and names that mean nothing any more.
     listened: VecDeque<Name>,
     pressure: Pressure,
     overdue: Vec<ProbeId>,
@@ -148,6 +152,7 @@ impl<M: Means> Thread<M> {
             waiting: VecDeque::new(),
             flights: Flights::default(),
             wheel,
+            all_heard: false,
             listened: VecDeque::new(),
             pressure: Pressure::default(),
             overdue: Vec::new(),
@@ -175,7 +180,8 @@ impl<M: Means> Thread<M> {
             }
             events.clear();
             // An error: interrupted by a signal. Nothing came.
-            let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), self.sleep().as_ref());
+            let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), self.sleep().as_ref());
+            self.all_heard = waited.is_ok() && events.len() < EVENTS_MAX;
             for event in &events {
                 self.hear(event.data.u64(), &mut answers);
             }
@@ -191,7 +197,9 @@ impl<M: Means> Thread<M> {
     }
 
     fn can_begin(&self) -> bool {
-        !self.waiting.is_empty() && self.flights.in_flight() < self.room.in_flight && self.held.len() < HELD_MAX
+        let has_room = self.flights.len() < self.room.with_overdue || !self.listened.is_empty();
+        let may_fly = has_room && self.flights.in_flight() < self.room.in_flight;
+        !self.waiting.is_empty() && may_fly && self.held.len() < HELD_MAX
     }
 
     /// How long there is nothing to do: not at all, or until the next turn of the wheel, or for ever.
@@ -248,8 +256,8 @@ impl<M: Means> Thread<M> {
     fn begin(&mut self, waiting: Waiting) {
         let probe = waiting.probe;
         let now = self.admission.clock().now();
-        if self.flights.len() >= self.room.with_overdue {
-            self.give_up_oldest();
+        if self.flights.len() >= self.room.with_overdue && !self.give_up_oldest() {
+            return self.waiting.push_front(waiting);
         }
         let ready = loop {
             match catch_unwind(AssertUnwindSafe(|| self.means.ready(&self.epoll, &probe))) {
@@ -284,8 +292,11 @@ impl<M: Means> Thread<M> {
                 self.pressure.sent();
                 // The clock again: between the first look at it and the send this process may have stood still.
                 let sent_by = self.admission.clock().now();
-                let (due_at, over_at) = (sent_by + probe.overdue.min(probe.timeout), sent_by + probe.timeout);
-                self.flights.put(Flight { waiting, way: Some(way), sent_at: now, due_at, over_at, overdue: false });
+                let Wait { overdue, least, timeout } = probe.wait;
+                let (due_at, over_at) = (sent_by + overdue.min(timeout), sent_by + timeout);
+                let least_at = sent_by + least.min(timeout);
+                let way = Some(way);
+                self.flights.put(Flight { waiting, way, sent_at: now, due_at, least_at, over_at, overdue: false });
                 self.wheel.insert(due_at, name);
             }
             Ok(None) => self.panicked(waiting),
@@ -294,16 +305,17 @@ impl<M: Means> Thread<M> {
                 let why = errno::local(&error);
                 match self.pressure.turned_away(now, why, &mut turned, &admitted) {
                     Ok(wait) => {
-                        let waiting = Waiting { turned, ..waiting };
+                        let (waiting, at) = (Waiting { turned, ..waiting }, now + wait);
                         self.flights.put(Flight {
                             waiting,
                             way: None,
                             sent_at: now,
-                            due_at: now + wait,
-                            over_at: now + wait,
+                            due_at: at,
+                            least_at: at,
+                            over_at: at,
                             overdue: false,
                         });
-                        self.wheel.insert(now + wait, name);
+                        self.wheel.insert(at, name);
                     }
                     Err(cause) => self.settle(&probe, Outcome::not_probed(cause), None),
                 }
@@ -334,20 +346,24 @@ impl<M: Means> Thread<M> {
     /// The wheel names a flight: it is over, or overdue, or not yet, or was answered long ago.
     fn is_due(&mut self, name: Name) {
         let Some(flight) = self.flights.get(name) else { return };
-        let (due_at, over_at) = (flight.due_at, flight.over_at);
+        let (due_at, least_at, over_at) = (flight.due_at, flight.least_at, flight.over_at);
         let now = self.admission.clock().now();
         if due_at > now {
             return self.wheel.insert(due_at, name);
         }
-        if over_at > now {
-            self.overdue.extend(self.flights.overdue(name));
-            self.listened.push_back(name);
-            return self.wheel.insert(over_at, name);
+        if over_at <= now {
+            return self.give_up(name);
         }
-        self.give_up(name);
+        let may_be_given_up = least_at <= now;
+        let next_at = if may_be_given_up { over_at } else { least_at };
+        self.overdue.extend(self.flights.overdue(name, next_at));
+        if may_be_given_up {
+            self.listened.push_back(name);
+        }
+        self.wheel.insert(next_at, name);
     }
 
-    /// Gives up what is overdue longest. False if nothing is.
+    /// Gives up what may be given up longest. False if nothing may.
     fn give_up_oldest(&mut self) -> bool {
         while let Some(name) = self.listened.pop_front() {
             if self.flights.get(name).is_some() {
@@ -365,7 +381,7 @@ impl<M: Means> Thread<M> {
         }
         let Some(way) = flight.way else { return self.waiting.push_front(flight.waiting) };
         let probe = flight.waiting.probe;
-        match catch_unwind(AssertUnwindSafe(|| self.means.give_up(way, name, &probe))) {
+        match catch_unwind(AssertUnwindSafe(|| self.means.give_up(way, name, &probe, self.all_heard))) {
             Ok(outcome) => self.settle(&probe, outcome, None),
             Err(_) => {
                 self.means.mend(Some(way), None);
@@ -438,14 +454,15 @@ impl Flights {
         self.len - self.overdue
     }
 
-    /// A flight is overdue from now on: whose it is.
-    fn overdue(&mut self, name: Name) -> Option<ProbeId> {
+    /// A flight is overdue, and to be looked at next at `next_at`: whose it is, if it was not before.
+    fn overdue(&mut self, name: Name, next_at: Time) -> Option<ProbeId> {
         let (_, flight) =
             self.places.get_mut(name.place as usize).filter(|(generation, _)| *generation == name.generation)?;
         let flight = flight.as_mut()?;
-        self.overdue += usize::from(!flight.overdue);
-        (flight.overdue, flight.due_at) = (true, flight.over_at);
-        Some(flight.waiting.probe.id)
+        flight.due_at = next_at;
+        let before = std::mem::replace(&mut flight.overdue, true);
+        self.overdue += usize::from(!before);
+        (!before).then_some(flight.waiting.probe.id)
     }
 
     /// The name of the flight that is put next.

@@ -80,7 +80,7 @@ impl IcmpProber {
                 Err(refusal) => return Found::silent(refusal.outcome()),
             };
             let error = match client {
-                Ok(client) => match self.ask(&client.0, &admitted, probe.timeout).await {
+                Ok(client) => match self.ask(&client.0, &admitted, probe.wait.timeout).await {
                     Ok(found) => return found,
                     Err(error) => error,
                 },

@@ -172,7 +172,7 @@ impl Means for Echoes {
         self.sockets[family] = Some(socket);
     }
 
-    fn give_up(&mut self, way: u32, _: Name, _: &Probe) -> Outcome {
+    fn give_up(&mut self, way: u32, _: Name, _: &Probe, _: bool) -> Outcome {
         self.free(way);
         Outcome::DOWN
     }

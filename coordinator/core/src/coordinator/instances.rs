@@ -389,13 +389,12 @@ impl Coordinator {
     pub(super) fn go_on(&mut self, now: Time) {
         let rest = self.settings.rest;
         let anybody = self.instances.values().any(|known| known.session.is_some() && !self.drained.has(known));
-        let needs: Vec<_> = self
-            .scans
-            .iter_mut()
-            .flat_map(|(&scan, running)| {
-                running.needs(now, rest, anybody).into_iter().map(move |(cohort, need)| (scan, cohort, need))
-            })
-            .collect();
+        let mut needs = Vec::new();
+        for (&scan, running) in &mut self.scans {
+            let (of_cohorts, rested) = running.needs(now, rest, anybody);
+            needs.extend(of_cohorts.into_iter().map(|(cohort, need)| (scan, cohort, need)));
+            self.work |= rested;
+        }
         for (scan, cohort, need) in needs {
             let (request, pending) = match need {
                 Need::Survey(indices) => {

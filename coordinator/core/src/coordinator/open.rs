@@ -1,7 +1,7 @@
 //! A cohort that is worked on: its pass, what of it was leased, and what the next pass covers.
 //!
-//! first pass → rest → begin → later pass → rest → … → closing. A later pass is prepared in steps: a survey tells what became of a run
-//! of targets, the policy of [`passes`](crate::passes) which of them are tried again, and these become pieces to be leased. In stages
+//! first pass → begin → later pass → begin → … → closing. A later pass is prepared in steps, the first of them while the cohort rests: a
+//! survey tells what became of a run of targets, the policy of [`passes`](crate::passes) which of them are tried again, and these become pieces to be leased. In stages
 //! (see [`stages`](crate::stages)) the first pass ends with the pings, and ports of live hosts are what later passes find never tried.
 
 use super::reach::Reach;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 /// How many pieces of a later pass are prepared ahead.
 const PREPARED_MAX: usize = 16;
-/// How many targets such a piece covers at most: a slow agent takes few at a time.
+/// How many targets such a piece covers at most.
 const PIECE_COVERS_MAX: usize = 4_096;
 
 /// What a lease covers and what was known of it before.
@@ -78,7 +78,7 @@ impl Leased {
 #[derive(Debug)]
 enum Phase {
     First { frontier: u32 },
-    Resting { until: Time },
+    Through,
     Beginning,
     Later { surveyed: u32, surveying: bool, prepared: VecDeque<Leased>, anything: bool },
     Closing,
@@ -99,6 +99,8 @@ pub(super) struct Open {
     pub(super) owner: Option<InstanceId>,
     pass: u8,
     phase: Phase,
+    /// Nothing of it is leased before: what was lost to a burst is not to be lost to the same burst again.
+    rests_until: Option<Time>,
     /// How many shards were leased, or are on their way to be, and not settled.
     leased: usize,
     /// By host: whether it gave a sign of life.
@@ -125,6 +127,7 @@ impl Open {
             owner: None,
             pass: 1,
             phase: Phase::First { frontier: 0 },
+            rests_until: None,
             leased: 0,
             alive,
             kept,
@@ -149,8 +152,7 @@ impl Open {
     pub(super) fn reopened(cohort: Arc<Cohort>, pass: u8) -> Self {
         // How many targets are unsettled was not counted: a pass that covers none ends it.
         let unsettled = u64::from(u32::MAX);
-        let phase = Phase::Resting { until: Time::ZERO };
-        Self { pass, phase, unsettled, loss: None, port_loss: None, ..Self::new(cohort) }
+        Self { pass, phase: Phase::Through, unsettled, loss: None, port_loss: None, ..Self::new(cohort) }
     }
 
     fn is_staged(&self) -> bool {
@@ -179,7 +181,7 @@ impl Open {
             Phase::First { frontier } if *frontier < self.cohort.first_pass_len() => {
                 Left::Whole(*frontier..self.cohort.first_pass_len())
             }
-            Phase::Later { prepared, .. } if !prepared.is_empty() => {
+            Phase::Later { prepared, .. } if !prepared.is_empty() && self.rests_until.is_none() => {
                 // They are leased in their order: behind one that is for others nothing is.
                 let fits = |piece: &&Leased| {
                     reach.is_none_or(|reach| reach.has_of(vantage, &self.cohort, &self.addresses, piece))
@@ -195,8 +197,9 @@ impl Open {
     pub(super) fn unleased_targets(&self) -> u64 {
         match &self.phase {
             Phase::First { frontier } => u64::from(self.cohort.first_pass_len().saturating_sub(*frontier)),
+            Phase::Later { .. } if self.rests_until.is_some() => 0,
             Phase::Later { prepared, .. } => prepared.iter().map(|piece| u64::from(piece.covered())).sum(),
-            Phase::Resting { .. } | Phase::Beginning | Phase::Closing => 0,
+            Phase::Through | Phase::Beginning | Phase::Closing => 0,
         }
     }
 
@@ -213,6 +216,16 @@ impl Open {
         }
         self.leased += 1;
         Leased { shard, covers: Arc::default(), before: Arc::default(), ends: 0 }
+    }
+
+    /// Divides the first of the prepared pieces if it is more than so many targets: a slow agent would have it for long.
+    pub(super) fn prepare_for(&mut self, each: u32) {
+        let Phase::Later { prepared, .. } = &mut self.phase else { return };
+        let Some(large) = prepared.pop_front_if(|piece| piece.covered() > each.max(1)) else { return };
+        let parts = large.parts(large.covered().div_ceil(each.max(1)) as usize);
+        for part in parts.into_iter().rev() {
+            prepared.push_front(part);
+        }
     }
 
     /// Takes the first of the prepared pieces.
@@ -274,7 +287,7 @@ impl Open {
     pub(super) fn take_loss(&mut self) -> Option<Loss> {
         let through = match self.phase {
             Phase::Closing => u8::MAX,
-            Phase::Resting { .. } | Phase::Beginning => self.pass,
+            Phase::Through | Phase::Beginning => self.pass,
             Phase::First { .. } | Phase::Later { .. } => self.pass - 1,
         };
         let loss = if through >= 2 { self.loss.take() } else { None };
@@ -286,10 +299,12 @@ impl Open {
 
     /// When it goes on by itself.
     pub(super) fn rests_until(&self) -> Option<Time> {
-        match self.phase {
-            Phase::Resting { until } => Some(until),
-            _ => None,
-        }
+        self.rests_until
+    }
+
+    /// Whether it has rested enough since this was last asked.
+    pub(super) fn has_rested(&mut self, now: Time) -> bool {
+        self.rests_until.take_if(|until| *until <= now).is_some()
     }
 
     /// What it needs now, which is then on its way.
@@ -301,7 +316,7 @@ impl Open {
                 Phase::Later { surveyed, surveying, prepared, .. } => {
                     *surveyed >= end && !surveying && prepared.is_empty()
                 }
-                Phase::Resting { .. } | Phase::Beginning | Phase::Closing => false,
+                Phase::Through | Phase::Beginning | Phase::Closing => false,
             };
         if through {
             let covered = !matches!(self.phase, Phase::Later { anything: false, .. });
@@ -310,10 +325,10 @@ impl Open {
                 return Some(Need::Close);
             }
             (self.settled, self.settles) = (self.settles, false);
-            self.phase = Phase::Resting { until: now + rest };
+            (self.phase, self.rests_until) = (Phase::Through, Some(now + rest));
         }
         match &mut self.phase {
-            Phase::Resting { until } if *until <= now => {
+            Phase::Through => {
                 self.phase = Phase::Beginning;
                 Some(Need::BeginPass(self.pass + 1))
             }

@@ -227,6 +227,7 @@ impl Scan {
         if !self.goes_on() {
             return Vec::new();
         }
+        self.open.values_mut().for_each(|open| open.prepare_for(each));
         let open: Vec<_> = self
             .open
             .iter()
@@ -322,19 +323,21 @@ impl Scan {
     }
 
     /// What its cohorts need from the store now, which is then on its way.
-    pub(super) fn needs(&mut self, now: Time, rest: Duration, anybody: bool) -> Vec<(u64, Need)> {
+    pub(super) fn needs(&mut self, now: Time, rest: Duration, anybody: bool) -> (Vec<(u64, Need)>, bool) {
         if self.stop_at.is_some() {
-            return Vec::new();
+            return (Vec::new(), false);
         }
+        let rest = rest.saturating_sub(self.options.listened_min());
         let (open, loss) = (&mut self.open, &mut self.loss);
-        let mut needs = Vec::new();
+        let (mut needs, mut rested) = (Vec::new(), false);
         for (&number, open) in open {
+            rested |= open.has_rested(now);
             needs.extend(open.need(now, rest, anybody).map(|need| (number, need)));
             if let Some(measured) = open.take_loss() {
                 loss.add(measured);
             }
         }
-        needs
+        (needs, rested)
     }
 
     pub(super) fn pass_began(&mut self, number: u64, pass: u8) {
