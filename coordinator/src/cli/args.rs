@@ -132,7 +132,7 @@ pub(super) struct Args {
     /// 0: a probe every 5 min, 1: every 15 s, 2: every 400ms, 4: --timeout 500ms, 5: --timeout 250ms [default: 3]
     #[arg(short = 'T', value_name = "N", help_heading = "Pace", value_parser = pace::template)]
     pub(super) template: Option<Template>,
-    /// The most probes in flight [default: descriptors - 64, at most 8192]
+    /// The most probes in flight [default: as descriptors allow, at most 16384]
     #[arg(long, value_name = "N", help_heading = "Pace", value_parser = window)]
     pub(super) window: Option<u32>,
     /// The same N, the same order of probes [default: random]
