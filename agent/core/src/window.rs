@@ -126,14 +126,17 @@ impl Checked {
 #[derive(Clone, Copy, Debug, Default)]
 struct Tried {
     first: u32,
-    /// After a try that was lost.
+    /// In a later pass than the first.
     again: u32,
+    /// Tries that were not answered: what was lost is among them. A later pass may also be the first try, or another agent's second.
+    silent: u32,
 }
 
 impl Tried {
     /// What share of first tries was lost, once it is more than chance: of n, n(1 − p) are answered, and np(1 − p) by the second.
     fn lost(self) -> f32 {
-        if self.again < LOST_MIN { 0.0 } else { (self.again as f32 / self.first.max(1) as f32).min(0.99) }
+        let lost = self.again.min(self.silent);
+        if lost < LOST_MIN { 0.0 } else { (lost as f32 / self.first.max(1) as f32).min(0.99) }
     }
 }
 
@@ -401,6 +404,7 @@ impl Window {
             span.silent += 1;
         }
         self.silent += (1.0 - self.silent) * TRY_WEIGHT;
+        self.tried.silent = self.tried.silent.saturating_add(1);
         self.since_check = self.since_check.saturating_add(1);
     }
 

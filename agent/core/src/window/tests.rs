@@ -242,6 +242,17 @@ fn l2_l3_of_hosts_with_a_limit_everything_is_found_within_the_passes_of_a_scan()
 }
 
 #[test]
+fn l2_what_a_later_pass_tries_first_was_not_lost() {
+    let mut window = window(128);
+    for now in 0..2_000 {
+        window.now(at(now), WAIT);
+        assert!(window.take(at(now), 1, false));
+        window.answered(at(now), true);
+    }
+    assert!(window.pacer().is_none(), "nothing was silent");
+}
+
+#[test]
 fn l2_a_host_is_never_paced_below_four_in_the_time_of_a_wait() {
     let path = Path { limit: Some(5.0), ..CLEAR };
     let sent = mean(path, 30_000, Ran::sent_per_second);
