@@ -73,7 +73,7 @@ pub struct Back {
     pub overdue: bool,
     /// Why it was asked.
     pub why: Why,
-    /// Whether a pass before asked it in vain.
+    /// Whether it is of a later pass than the first: mostly it was asked in vain before, but what was given back was not.
     pub again: bool,
     /// When it was handed out.
     pub sent_at: Time,

@@ -384,7 +384,7 @@ impl Window {
         [Some(&mut self.open), self.closing.as_mut()].into_iter().flatten().find(|span| span.holds(sent_at))
     }
 
-    /// A try was answered in time; of a target that was tried before, in vain, if `again`.
+    /// A try was answered in time; in a later pass than the first if `again`.
     pub fn answered(&mut self, sent_at: Time, again: bool) {
         let tried = if again { &mut self.tried.again } else { &mut self.tried.first };
         *tried = tried.saturating_add(1);
