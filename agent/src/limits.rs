@@ -93,6 +93,18 @@ impl Descriptors {
         u32::try_from(window).unwrap_or(WINDOW_MAX).min(WINDOW_MAX)
     }
 
+    /// Has the kernel make room for the descriptors of so many probes and what else there is, as far as there may be so many. Else the
+    /// table grows by doubling, and each time a process that has several threads waits for all processors (`expand_fdtable` in fs/file.c
+    /// calls `synchronize_rcu`), some 10 ms: a tenth of a second until all sockets are open. Nothing is lost where it cannot be done.
+    pub fn make_room(self, probes: u32) {
+        let wanted = self.0.min(u64::from(probes) + DESCRIPTORS_KEPT);
+        let Some(last) = wanted.checked_sub(1).and_then(|last| i32::try_from(last).ok()) else { return };
+        if let Ok(any) = std::fs::File::open("/") {
+            // The table has to hold what is numbered so, which is closed at once.
+            let _numbered_last = rustix::io::fcntl_dupfd_cloexec(&any, last);
+        }
+    }
+
     /// How many sockets there may be beyond a window's, to listen for late answers: what is left, at most as many again.
     #[must_use]
     pub fn listening(self, window: u32) -> u32 {
@@ -177,6 +189,24 @@ fn is_nearly(count: u64, max: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The kernel tells the size of the table (FDSize in proc_pid_status(5)); other tests of this process may make it larger only.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn room_is_made_for_what_there_may_be_and_no_more_is_open() {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let size = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+            size.trim().parse::<u64>().unwrap()
+        };
+        let most = Descriptors::raise().unwrap();
+        let (opened, wanted) = (open(), most.count().min(3_000));
+        most.make_room((wanted - DESCRIPTORS_KEPT) as u32);
+        assert!(size() >= wanted, "{} < {wanted}", size());
+        assert!(open() < opened + 1_000, "{} are open, {opened} were", open());
+        Descriptors::new(0).make_room(u32::MAX);
+    }
 
     #[test]
     fn every_lack_is_told_in_one_line_with_what_mends_it() {

@@ -127,6 +127,8 @@ fn parts(joined: Joined, scope: Arc<Scope>, dial: LinkDial) -> Result<Parts, Run
     });
     let descriptors = descriptors.unwrap_or(Descriptors::new(DESCRIPTORS_LEAST));
     let window = descriptors.default_window().max(1);
+    let listening = descriptors.listening(window);
+    descriptors.make_room(window.saturating_add(listening));
     let identity = Identity {
         name: joined.name,
         vantage: joined.vantage,
@@ -141,7 +143,7 @@ fn parts(joined: Joined, scope: Arc<Scope>, dial: LinkDial) -> Result<Parts, Run
         scope,
         clock: Clock::Boottime,
         dial: Box::new(dial),
-        probers: vec![(ProbeKind::Tcp, Prober::connects(descriptors.listening(window))), (ProbeKind::Ping, ping)],
+        probers: vec![(ProbeKind::Tcp, Prober::connects(listening)), (ProbeKind::Ping, ping)],
         jitter: random_or_zero,
     })
 }

@@ -138,7 +138,9 @@ pub(crate) fn agent(ping: bool, scope: Scope, window_asked: u32) -> anyhow::Resu
         Lack::Descriptors.tell();
     }
     let window = window(Some(window_asked), descriptors);
-    let mut probers = vec![(ProbeKind::Tcp, Prober::connects(descriptors.listening(window)))];
+    let listening = descriptors.listening(window);
+    descriptors.make_room(window.saturating_add(listening));
+    let mut probers = vec![(ProbeKind::Tcp, Prober::connects(listening))];
     let mut ping_method = PingMethod::Icmp;
     if ping {
         let access = PingAccess::detect();
