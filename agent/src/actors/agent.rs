@@ -131,6 +131,8 @@ impl Agent {
                 Output::Probe(batch) => self.hand_out(batch, ctx),
                 Output::Orders(orders) => self.order(orders, ctx),
                 Output::Finished => {
+                    // Nothing is probed any more: their sockets are closed while whoever waits for the end goes on, not after it.
+                    self.supervisors.clear();
                     if let Some(end) = self.end.take() {
                         let _nobody_waits = end.send(());
                     }

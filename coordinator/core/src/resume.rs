@@ -89,7 +89,9 @@ impl Resumed {
         let (mut steps, mut gap, mut last_pass) = (Vec::new(), false, 1);
         for lo in (0..len).step_by(SHARD_TARGETS_MAX as usize) {
             let indices = lo..len.min(lo + SHARD_TARGETS_MAX);
+            let mut known = vec![History::PENDING; indices.len()];
             walk(store, self.record.id, number, indices.clone(), |index, before, after| {
+                known[(index - lo) as usize] = after;
                 self.progress.count_in(&cohort, index, before, after);
                 if open.is_none() {
                     self.loss.count(before, after.outcome);
@@ -99,7 +101,6 @@ impl Resumed {
                 }
             })?;
             if open.is_none() {
-                let known = History::of(store, self.record.id, number, indices.clone())?;
                 gap |= indices.zip(known).any(|(index, history)| is_gap(history.outcome) && asked(index));
             }
         }

@@ -72,7 +72,8 @@ impl Account {
         elapsed: Duration,
     ) -> io::Result<(ScanFacts, StoredRows<'a>)> {
         let opened = self.opened(store)?;
-        let mut rows = StoredRows { store, account: self, opened, status: status.unwrap_or(ScanStatus::Running) };
+        let status_so_far = status.unwrap_or(ScanStatus::Running);
+        let mut rows = StoredRows { store, account: self, opened, status: status_so_far, kept: BTreeMap::new() };
         let mut counts = Counts::default();
         rows.for_each(&mut |host| {
             counts.add_host(host);
@@ -195,15 +196,27 @@ pub(crate) struct StoredRows<'a> {
     opened: BTreeSet<u64>,
     /// How far the scan is.
     status: ScanStatus,
+    /// Rows that were read before, by cohort: of small scans all, so that they are read once.
+    kept: BTreeMap<u64, Vec<Host>>,
 }
+
+/// How many hosts' rows are kept at most.
+const KEPT_HOSTS_MAX: usize = 1_024;
 
 impl Rows for StoredRows<'_> {
     fn for_each(&mut self, f: &mut dyn FnMut(&Host) -> io::Result<()>) -> io::Result<()> {
         let Account { id, plan, .. } = self.account;
         for run in 0..plan.cohorts_of_one() {
             if (0..plan.views()).any(|view| self.opened.contains(&(view * plan.cohorts_of_one() + run))) {
+                if let Some(rows) = self.kept.get(&run) {
+                    rows.iter().try_for_each(&mut *f)?;
+                    continue;
+                }
                 let rows = rows::of_cohort(self.store, *id, plan, run, self.status).map_err(io::Error::other)?;
                 rows.iter().try_for_each(&mut *f)?;
+                if self.kept.values().map(Vec::len).sum::<usize>() + rows.len() <= KEPT_HOSTS_MAX {
+                    self.kept.insert(run, rows);
+                }
             } else {
                 untouched(plan, run, self.status, f)?;
             }
