@@ -197,18 +197,17 @@ fn expect(prober: fn() -> Prober, cases: &[(&str, u16, &str)]) -> anyhow::Result
         Ok(Target { address: address.parse()?, slot: if port == 0 { Slot::Ping } else { Slot::Tcp(port) } })
     };
     let targets = cases.iter().map(target).collect::<anyhow::Result<Vec<_>>>()?;
+    let began = std::time::Instant::now();
     let found = probe_all(prober, 100, Duration::from_millis(300), &targets)?;
+    // A busy machine may look late at what came in time: no bound but this one is sure.
+    let took = began.elapsed();
     let mut wrong = Vec::new();
     for (target, (.., expected)) in targets.iter().zip(cases) {
         let outcome = found[target].outcome;
         if outcome.to_string() != *expected {
             wrong.push(format!("{target} is {outcome}, not {expected}"));
         }
-        ensure!(
-            found[target].rtt.is_none_or(|rtt| rtt < Duration::from_millis(300)),
-            "{target}: {:?}",
-            found[target].rtt
-        );
+        ensure!(found[target].rtt.is_none_or(|rtt| rtt <= took), "{target}: {:?} of {took:?}", found[target].rtt);
         ensure!(!outcome.is_sign_of_life() || found[target].rtt.is_some(), "{target} answered without a time");
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
