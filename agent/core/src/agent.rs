@@ -24,7 +24,6 @@ use crate::orders::{Orders, ScanOrders};
 use crate::overall::Overall;
 use crate::pacer::Pacer;
 use crate::right::Right;
-use crate::round_trip::WAIT_FIRST;
 use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
@@ -178,8 +177,8 @@ impl Agent {
     /// An agent without session or work.
     #[must_use]
     pub fn new(now: Time, identity: Identity) -> Self {
-        // Until it is measured: as if nobody answered, of whom nothing is known.
-        let speed = Speed::new(now, f64::from(identity.window_max) / WAIT_FIRST.as_secs_f64());
+        // Until it is measured: a window of silent targets a second.
+        let speed = Speed::new(now, f64::from(identity.window_max));
         Self {
             identity,
             session: Session::None,
@@ -219,7 +218,7 @@ impl Agent {
             Input::Overdue(overdue) => self.overdue(now, &overdue),
             Input::Settled(settled) => self.settled(now, &settled),
             Input::InForce(orders) => self.in_force(orders),
-            Input::Drain => self.drain(now),
+            Input::Drain => self.drain(),
         }
         self.advance(now);
     }
@@ -312,7 +311,7 @@ impl Agent {
                 self.unacknowledged.settle(epoch);
             }
             (Session::Open, CoordinatorMessage::Control(control)) => self.control(now, control),
-            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.give_back(now, epoch),
+            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.give_back(epoch),
             (Session::Open, CoordinatorMessage::Finished) => self.draining = true,
             (_, CoordinatorMessage::Refused { .. }) => self.redial(),
             (Session::None | Session::Silent, _) => {}
@@ -345,40 +344,40 @@ impl Agent {
         self.send(AgentMessage::Renew { number, used, rtt_us: self.link_rtt_us });
     }
 
-    fn drain(&mut self, now: Time) {
+    fn drain(&mut self) {
         self.draining = true;
         let all: Vec<_> = self.leases.keys().copied().collect();
         for epoch in all {
-            self.give_back(now, epoch);
+            self.give_back(epoch);
         }
     }
 
     /// Sends no more of a lease, lets end what is in flight, then reports it: the rest is the next pass's. In one step another agent
     /// could probe what is still in flight here.
-    fn give_back(&mut self, now: Time, epoch: Epoch) {
+    fn give_back(&mut self, epoch: Epoch) {
         if self.leases.contains_key(&epoch) {
             self.turns.retain(|turn| turn != epoch);
             self.giving_back.insert(epoch);
-            self.report_given_back(now, epoch);
+            self.report_given_back(epoch);
         }
     }
 
-    fn report_given_back(&mut self, now: Time, epoch: Epoch) {
+    fn report_given_back(&mut self, epoch: Epoch) {
         // What is asked again to measure the loss is nothing that the lease waits for.
         let tries = ProbeId { epoch, index: 0 }..ProbeId::check(epoch, 0);
         if self.giving_back.contains(&epoch) && self.out.range(tries).next().is_none() {
-            self.report(now, epoch, Cause::Interrupted);
+            self.report(epoch, Cause::Interrupted);
         }
     }
 
     /// Ends a lease: what is known is reported, the rest is `not-probed`.
-    fn report(&mut self, now: Time, epoch: Epoch, cause: Cause) {
+    fn report(&mut self, epoch: Epoch, cause: Cause) {
         let Some(lease) = self.leases.remove(&epoch) else { return };
         self.giving_back.remove(&epoch);
         self.turns.retain(|turn| turn != epoch);
         self.forget_aside(&lease);
         let window = self.window(&lease.grant().options);
-        let report = lease.into_report(now, cause, Checks { window, ..self.hosts.take_checked() });
+        let report = lease.into_report(cause, Checks { window, ..self.hosts.take_checked() });
         self.unacknowledged.keep(report.clone());
         if self.session == Session::Open {
             self.send(AgentMessage::Report(report));
@@ -451,14 +450,14 @@ impl Agent {
             // Refused before the send because the batch was old; the right may have been renewed since.
             if one.outcome == Outcome::not_probed(Cause::Interrupted) {
                 lease.put_back(one.id);
-                self.report_given_back(now, one.id.epoch);
+                self.report_given_back(one.id.epoch);
                 continue;
             }
-            counted += u64::from(lease.settle(one, sent_at) && !overdue);
+            counted += u64::from(lease.settle(one) && !overdue);
             if lease.open() == 0 {
-                self.report(now, one.id.epoch, Cause::InternalError);
+                self.report(one.id.epoch, Cause::InternalError);
             }
-            self.report_given_back(now, one.id.epoch);
+            self.report_given_back(one.id.epoch);
         }
         self.speed.through(now, counted);
     }

@@ -63,13 +63,7 @@ mod tests {
     use protocol::message::Checks;
 
     fn report(epoch: u64, bytes: usize) -> Report {
-        Report {
-            epoch: Epoch::new(epoch),
-            chunk: vec![0; bytes],
-            findings: vec![],
-            checks: Checks::default(),
-            quiet_ms: 0,
-        }
+        Report { epoch: Epoch::new(epoch), chunk: vec![0; bytes], findings: vec![], checks: Checks::default() }
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Agent {
         // Of these nothing was left but what is excluded.
         let through: Vec<_> = self.leases.iter().filter(|(_, lease)| lease.open() == 0).map(|(&id, _)| id).collect();
         for epoch in through {
-            self.report(now, epoch, Cause::InternalError);
+            self.report(epoch, Cause::InternalError);
         }
         self.fill_at = self.fill_at.into_iter().chain(self.hosts.next_at()).min();
         debug_assert!(self.fill_at.is_none_or(|at| at > now), "a wake-up in the past");
@@ -163,7 +163,7 @@ impl Agent {
             if scan.orders.exclude.contains(target.address) {
                 let probe = lease.next_probe(Wait::fixed(longest(&options)))?;
                 let outcome = Outcome::not_probed(Cause::Excluded);
-                lease.settle(&Settled { id: probe.id, outcome, rtt: None }, now);
+                lease.settle(&Settled { id: probe.id, outcome, rtt: None });
                 continue;
             }
             let cost = cost(target, self.identity.ping_method, options);

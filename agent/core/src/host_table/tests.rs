@@ -170,7 +170,7 @@ fn h5_a_host_waits_as_long_as_its_own_answers_take_and_else_as_long_as_its_neigh
         assert_eq!((wait.least, wait.timeout), (Duration::from_millis(150), longest));
         table.settled(at(0), back(3, Outcome::FILTERED, None, true));
     }
-    assert_eq!(table.wait(host(3), longest).timeout, Duration::from_millis(200), "the first would have told");
+    assert_eq!(table.wait(host(3), longest).timeout, Duration::from_millis(300), "the first would have told");
     answers(&mut table, 2, 400);
     assert!(table.wait(host(2), longest).overdue > Duration::from_millis(400));
     assert_eq!(table.wait(host(1), longest).overdue, Duration::from_millis(100), "each has its own");

@@ -101,8 +101,6 @@ pub(super) struct Open {
     phase: Phase,
     /// Nothing of it is leased before: what was lost to a burst is not to be lost to the same burst again.
     rests_until: Option<Time>,
-    /// When the last try of this pass was sent that was not answered, as far as reports say.
-    unanswered_at: Option<Time>,
     /// How many shards were leased, or are on their way to be, and not settled.
     leased: usize,
     /// By host: whether it gave a sign of life.
@@ -130,7 +128,6 @@ impl Open {
             pass: 1,
             phase: Phase::First { frontier: 0 },
             rests_until: None,
-            unanswered_at: None,
             leased: 0,
             alive,
             kept,
@@ -300,11 +297,6 @@ impl Open {
         Some(measured)
     }
 
-    /// A report came whose last try that was not answered was sent then.
-    pub(super) fn unanswered(&mut self, sent_at: Time) {
-        self.unanswered_at = self.unanswered_at.max(Some(sent_at));
-    }
-
     /// When it goes on by itself.
     pub(super) fn rests_until(&self) -> Option<Time> {
         self.rests_until
@@ -333,8 +325,7 @@ impl Open {
                 return Some(Need::Close);
             }
             (self.settled, self.settles) = (self.settles, false);
-            let rests_until = self.unanswered_at.take().unwrap_or(now) + rest;
-            (self.phase, self.rests_until) = (Phase::Through, Some(rests_until).filter(|&until| until > now));
+            (self.phase, self.rests_until) = (Phase::Through, Some(now + rest));
         }
         match &mut self.phase {
             Phase::Through => {

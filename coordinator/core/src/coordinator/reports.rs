@@ -11,7 +11,6 @@ use protocol::plan::Cohort;
 use protocol::probe::Outcome;
 use protocol::time::Time;
 use std::sync::Arc;
-use std::time::Duration;
 
 impl Coordinator {
     /// Passes a report to the store if all hold: 1. its epoch is live as far as is known here; 2. nobody else was granted the lease;
@@ -53,13 +52,12 @@ impl Coordinator {
                 &format!("the findings of lease {} are not those of its outcomes", report.epoch),
             );
         };
-        let Report { epoch, mut chunk, findings: mut stored, checks, quiet_ms } = report;
+        let Report { epoch, mut chunk, findings: mut stored, checks } = report;
         if allowed != Allowed::All {
             chunk = chunk::encode(&outcomes);
         }
         if let Some(running) = self.scans.get_mut(&lease.scan) {
             running.checked(checks);
-            running.unanswered(cohort.number(), now - Duration::from_millis(quiet_ms.into()));
             stored.retain(|finding| running.keeps(cohort.number(), finding.index));
         }
         let commit = Commit { scan: lease.scan, epoch, chunk, findings: stored };

@@ -322,18 +322,12 @@ impl Scan {
         }
     }
 
-    /// Of a cohort the last try that was not answered was sent then, as far as one report knows.
-    pub(super) fn unanswered(&mut self, cohort: u64, sent_at: Time) {
-        if let Some(open) = self.open.get_mut(&cohort) {
-            open.unanswered(sent_at);
-        }
-    }
-
     /// What its cohorts need from the store now, which is then on its way.
     pub(super) fn needs(&mut self, now: Time, rest: Duration, anybody: bool) -> (Vec<(u64, Need)>, bool) {
         if self.stop_at.is_some() {
             return (Vec::new(), false);
         }
+        let rest = rest.saturating_sub(self.options.listened_min());
         let (open, loss) = (&mut self.open, &mut self.loss);
         let (mut needs, mut rested) = (Vec::new(), false);
         for (&number, open) in open {
