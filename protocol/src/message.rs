@@ -9,7 +9,6 @@ use crate::range_set::AddressSet;
 use crate::rate::Rate;
 use crate::version::VersionRange;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::time::Duration;
 
 /// The most leases that one agent instance may hold, and so that a hello may name.
 pub const LEASES_MAX: usize = 1_024;
@@ -162,6 +161,10 @@ pub struct Report {
     /// What was measured of the loss since the report before.
     #[serde(default, skip_serializing_if = "Checks::is_none")]
     pub checks: Checks,
+    /// How long ago, in milliseconds, the last try of the lease was sent that was not answered, or the lease was granted if there was none;
+    /// 0 if that is not said. What is tried again rests so much less.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub quiet_ms: u32,
 }
 
 /// What was measured of the loss beside the outcomes: how often something was asked again that is known to answer, of hosts that
@@ -313,16 +316,7 @@ impl ProbeOptions {
     pub const fn new(timeout_ms: u32, window: u32) -> Self {
         Self { timeout_ms, adaptive: false, law: false, window, per_host_window: PER_HOST_WINDOW, per_host_rate: None }
     }
-
-    /// How long a try is listened for at least, as long as its agent has sockets to do so.
-    #[must_use]
-    pub fn listened_min(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms.into()).min(LISTENED_MIN)
-    }
 }
-
-/// The least that a try is listened for, unless its timeout is shorter.
-pub const LISTENED_MIN: Duration = Duration::from_millis(300);
 
 /// The longest timeout of a try, in milliseconds.
 pub const TIMEOUT_MS_MAX: u32 = 10_000;

@@ -24,6 +24,7 @@ use crate::orders::{Orders, ScanOrders};
 use crate::overall::Overall;
 use crate::pacer::Pacer;
 use crate::right::Right;
+use crate::round_trip::WAIT_FIRST;
 use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
@@ -177,8 +178,8 @@ impl Agent {
     /// An agent without session or work.
     #[must_use]
     pub fn new(now: Time, identity: Identity) -> Self {
-        // Until it is measured: a window of silent targets a second.
-        let speed = Speed::new(now, f64::from(identity.window_max));
+        // Until it is measured: as if nobody answered, of whom nothing is known.
+        let speed = Speed::new(now, f64::from(identity.window_max) / WAIT_FIRST.as_secs_f64());
         Self {
             identity,
             session: Session::None,
@@ -218,7 +219,7 @@ impl Agent {
             Input::Overdue(overdue) => self.overdue(now, &overdue),
             Input::Settled(settled) => self.settled(now, &settled),
             Input::InForce(orders) => self.in_force(orders),
-            Input::Drain => self.drain(),
+            Input::Drain => self.drain(now),
         }
         self.advance(now);
     }
@@ -311,7 +312,7 @@ impl Agent {
                 self.unacknowledged.settle(epoch);
             }
             (Session::Open, CoordinatorMessage::Control(control)) => self.control(now, control),
-            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.give_back(epoch),
+            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.give_back(now, epoch),
             (Session::Open, CoordinatorMessage::Finished) => self.draining = true,
             (_, CoordinatorMessage::Refused { .. }) => self.redial(),
             (Session::None | Session::Silent, _) => {}
@@ -344,40 +345,40 @@ impl Agent {
         self.send(AgentMessage::Renew { number, used, rtt_us: self.link_rtt_us });
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Time) {
         self.draining = true;
         let all: Vec<_> = self.leases.keys().copied().collect();
         for epoch in all {
-            self.give_back(epoch);
+            self.give_back(now, epoch);
         }
     }
 
     /// Sends no more of a lease, lets end what is in flight, then reports it: the rest is the next pass's. In one step another agent
     /// could probe what is still in flight here.
-    fn give_back(&mut self, epoch: Epoch) {
+    fn give_back(&mut self, now: Time, epoch: Epoch) {
         if self.leases.contains_key(&epoch) {
             self.turns.retain(|turn| turn != epoch);
             self.giving_back.insert(epoch);
-            self.report_given_back(epoch);
+            self.report_given_back(now, epoch);
         }
     }
 
-    fn report_given_back(&mut self, epoch: Epoch) {
+    fn report_given_back(&mut self, now: Time, epoch: Epoch) {
         // What is asked again to measure the loss is nothing that the lease waits for.
         let tries = ProbeId { epoch, index: 0 }..ProbeId::check(epoch, 0);
         if self.giving_back.contains(&epoch) && self.out.range(tries).next().is_none() {
-            self.report(epoch, Cause::Interrupted);
+            self.report(now, epoch, Cause::Interrupted);
         }
     }
 
     /// Ends a lease: what is known is reported, the rest is `not-probed`.
-    fn report(&mut self, epoch: Epoch, cause: Cause) {
+    fn report(&mut self, now: Time, epoch: Epoch, cause: Cause) {
         let Some(lease) = self.leases.remove(&epoch) else { return };
         self.giving_back.remove(&epoch);
         self.turns.retain(|turn| turn != epoch);
         self.forget_aside(&lease);
         let window = self.window(&lease.grant().options);
-        let report = lease.into_report(cause, Checks { window, ..self.hosts.take_checked() });
+        let report = lease.into_report(now, cause, Checks { window, ..self.hosts.take_checked() });
         self.unacknowledged.keep(report.clone());
         if self.session == Session::Open {
             self.send(AgentMessage::Report(report));
@@ -392,7 +393,7 @@ impl Agent {
             out.overdue = true;
             self.in_flight -= 1;
             let (target, why, sent_at) = (out.target, out.why, out.sent_at);
-            counted += u64::from(why == Why::Try);
+            counted += u64::from(why.is_try());
             if why == Why::Check {
                 self.overall.checked(now, target.address, sent_at, false);
             }
@@ -424,8 +425,8 @@ impl Agent {
             Why::Check if !back.overdue && (silent || back.outcome.is_sign_of_life()) => {
                 self.overall.checked(now, back.target.address, back.sent_at, !silent);
             }
-            Why::Try if back.outcome == Outcome::not_probed(Cause::LocalLimit) => self.overall.pressed(now),
-            Why::Try if !back.overdue && back.outcome.is_sign_of_life() => {
+            Why::Try { .. } if back.outcome == Outcome::not_probed(Cause::LocalLimit) => self.overall.pressed(now),
+            Why::Try { .. } if !back.overdue && back.outcome.is_sign_of_life() => {
                 self.overall.answered(self.identity.window_max);
             }
             _ => {}
@@ -438,26 +439,25 @@ impl Agent {
         for one in settled {
             let Some(Out { target, why, sent_at, overdue }) = self.out.remove(&one.id) else { continue };
             self.in_flight -= usize::from(!overdue);
-            let again = self.leases.get(&one.id.epoch).is_some_and(|lease| lease.grant().pass > 1);
-            let back = Back { target, outcome: one.outcome, rtt: one.rtt, overdue, why, again, sent_at };
+            let back = Back { target, outcome: one.outcome, rtt: one.rtt, overdue, why, sent_at };
             self.heard(now, &back);
             let again = self.hosts.settled(now, back);
             self.ask_again(one.id.epoch, again);
-            if why != Why::Try {
+            if !why.is_try() {
                 continue;
             }
             let Some(lease) = self.leases.get_mut(&one.id.epoch) else { continue };
             // Refused before the send because the batch was old; the right may have been renewed since.
             if one.outcome == Outcome::not_probed(Cause::Interrupted) {
                 lease.put_back(one.id);
-                self.report_given_back(one.id.epoch);
+                self.report_given_back(now, one.id.epoch);
                 continue;
             }
-            counted += u64::from(lease.settle(one) && !overdue);
+            counted += u64::from(lease.settle(one, sent_at) && !overdue);
             if lease.open() == 0 {
-                self.report(one.id.epoch, Cause::InternalError);
+                self.report(now, one.id.epoch, Cause::InternalError);
             }
-            self.report_given_back(one.id.epoch);
+            self.report_given_back(now, one.id.epoch);
         }
         self.speed.through(now, counted);
     }

@@ -36,11 +36,22 @@ impl ProbeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// To settle a target.
-    Try,
+    Try {
+        /// In a later pass than the first: mostly it was asked in vain before, but what was given back was not.
+        again: bool,
+    },
     /// It answered before: does it still?
     Check,
     /// It did not answer just now, in a sample: was that try lost? The so many-th time.
     Repeat(u8),
+}
+
+impl Why {
+    /// Whether it settles a target.
+    #[must_use]
+    pub const fn is_try(self) -> bool {
+        matches!(self, Self::Try { .. })
+    }
 }
 
 /// One try at one target.

@@ -9,7 +9,7 @@
 //!   and whose pacer is full: their window begins anew, their rate is kept.
 //! - H5: what is overdue is in flight no longer, and is not counted again when it comes back. How long a try waits follows the round
 //!   trips that were measured of its host, else of its neighbours (see [`round_trip`](crate::round_trip)).
-//! - H6: of the tries of a host that answers every [`SAMPLED`]th is in a sample; if it is silent it is repeated at once, to measure the loss.
+//! - H6: of the first tries at a host that answers every [`SAMPLED`]th is in a sample; if it is silent it is repeated at once, to measure the loss.
 //! - H7: a host that met its limit is paced by the law; checks are not held back by that, but count.
 
 use crate::attempt::Why;
@@ -73,8 +73,6 @@ pub struct Back {
     pub overdue: bool,
     /// Why it was asked.
     pub why: Why,
-    /// Whether it is of a later pass than the first: mostly it was asked in vain before, but what was given back was not.
-    pub again: bool,
     /// When it was handed out.
     pub sent_at: Time,
 }
@@ -195,19 +193,26 @@ impl Host {
         taken && scans.is_none_or(|pacer| pacer.take(now, cost))
     }
 
+    /// Counts a try of the first pass: whether it is in the sample. What is silent in later passes was silent before, so that it
+    /// tells little of the loss.
+    fn is_sampled(&mut self) -> bool {
+        self.tries = self.tries.wrapping_add(1);
+        self.tries.is_multiple_of(SAMPLED)
+    }
+
     /// How long a try waits by what is known of this host.
     fn wait(&self) -> Duration {
         self.round_trip.map_or(WAIT_MIN, |known| known.wait().max(WAIT_MIN))
     }
 
-    /// A try timed out. Whether something is to be asked again: this one, if it is in the sample, or something known.
-    fn timed_out(&mut self, now: Time, target: Target, sent_at: Time) -> Option<Again> {
+    /// A try timed out, of a later pass or not. Whether something is to be asked again: this one, if it is in the sample, or something known.
+    fn timed_out(&mut self, now: Time, target: Target, sent_at: Time, later: bool) -> Option<Again> {
         let wait = self.wait();
+        let sampled = self.law.is_some() && !later && self.is_sampled();
         if let Some(law) = &mut self.law {
             law.now(now, wait);
             law.silent(sent_at);
-            self.tries = self.tries.wrapping_add(1);
-            if self.tries.is_multiple_of(SAMPLED) {
+            if sampled {
                 return Some(Again { target, why: Why::Repeat(1) });
             }
             let (known, _) = self.known?;
@@ -227,7 +232,7 @@ impl Host {
     /// What was asked stayed without answer in time. Whether something is to be asked again.
     fn is_silent(&mut self, now: Time, target: Target, why: Why, sent_at: Time) -> Option<Again> {
         match why {
-            Why::Try => self.timed_out(now, target, sent_at),
+            Why::Try { again } => self.timed_out(now, target, sent_at, again),
             Why::Check => {
                 self.check_timed_out(now);
                 None
@@ -259,7 +264,7 @@ impl Host {
             law.now(now, wait);
             match back.why {
                 Why::Check => law.check_answered(now, back.sent_at),
-                Why::Try => law.answered(back.sent_at, back.again),
+                Why::Try { again } => law.answered(back.sent_at, again),
                 Why::Repeat(_) => {}
             }
         }
@@ -383,11 +388,10 @@ impl HostTable {
                 Why::Check => self.checked.answered += 1,
                 // It answers now: the try before was lost.
                 Why::Repeat(_) => self.checked.lost += 1,
-                Why::Try if !back.overdue => {
-                    host.tries = host.tries.wrapping_add(1);
-                    self.checked.answered += u32::from(host.law.is_some() && host.tries.is_multiple_of(SAMPLED));
+                Why::Try { again: false } if !back.overdue => {
+                    self.checked.answered += u32::from(host.is_sampled() && host.law.is_some());
                 }
-                Why::Try => {}
+                Why::Try { .. } => {}
             }
             if let Some(rtt) = back.rtt {
                 host.round_trip = Some(host.round_trip.map_or_else(|| RoundTrip::first(rtt), |known| known.then(rtt)));

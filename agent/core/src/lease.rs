@@ -6,6 +6,7 @@ use protocol::chunk;
 use protocol::message::{Checks, Finding, Grant, Report};
 use protocol::plan::IndexedTarget;
 use protocol::probe::{Cause, Outcome, Target};
+use protocol::time::Time;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
@@ -29,12 +30,14 @@ pub struct Lease {
     outcomes: Vec<Option<Outcome>>,
     open: u32,
     findings: Vec<Finding>,
+    /// When the last try was sent that was not answered; before there was one, when it was granted.
+    unanswered_at: Time,
 }
 
 impl Lease {
     /// Begins work on a sound grant.
     #[must_use]
-    pub fn new(grant: Grant) -> Self {
+    pub fn new(now: Time, grant: Grant) -> Self {
         debug_assert!(grant.is_sound());
         Self {
             next: grant.lo,
@@ -44,6 +47,7 @@ impl Lease {
             outcomes: vec![None; (grant.hi - grant.lo) as usize],
             open: grant.covered(),
             findings: Vec::new(),
+            unanswered_at: now,
             grant,
         }
     }
@@ -133,12 +137,15 @@ impl Lease {
         }
     }
 
-    /// Takes what became of a probe. False if the target has an outcome already or is not of this lease.
-    pub fn settle(&mut self, settled: &Settled) -> bool {
+    /// Takes what became of a probe that was sent at `sent_at`. False if the target has an outcome already or is not of this lease.
+    pub fn settle(&mut self, settled: &Settled, sent_at: Time) -> bool {
         let index = settled.id.index;
         let Some(slot @ None) = self.outcomes.get_mut(index.wrapping_sub(self.grant.lo) as usize) else { return false };
         *slot = Some(settled.outcome);
         self.open = self.open.saturating_sub(1);
+        if settled.outcome.is_silence() || !settled.outcome.is_probed() {
+            self.unanswered_at = self.unanswered_at.max(sent_at);
+        }
         if settled.outcome.is_finding() {
             let rtt_us = settled.rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
             self.findings.push(Finding { index, rtt_us });
@@ -148,7 +155,7 @@ impl Lease {
 
     /// The report of this lease, with what was measured meanwhile; what is open is `not-probed` with `cause`.
     #[must_use]
-    pub fn into_report(mut self, cause: Cause, checks: Checks) -> Report {
+    pub fn into_report(mut self, now: Time, cause: Cause, checks: Checks) -> Report {
         let grant = &self.grant;
         let outcomes: Vec<_> = (grant.lo..grant.hi)
             .zip(&self.outcomes)
@@ -156,6 +163,7 @@ impl Lease {
             .map(|(_, outcome)| outcome.unwrap_or(Outcome::not_probed(cause)))
             .collect();
         self.findings.sort_unstable_by_key(|finding| finding.index);
-        Report { epoch: self.grant.epoch, chunk: chunk::encode(&outcomes), findings: self.findings, checks }
+        let quiet_ms = u32::try_from(now.since(self.unanswered_at).as_millis()).unwrap_or(u32::MAX);
+        Report { epoch: self.grant.epoch, chunk: chunk::encode(&outcomes), findings: self.findings, checks, quiet_ms }
     }
 }

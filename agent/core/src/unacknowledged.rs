@@ -63,7 +63,13 @@ mod tests {
     use protocol::message::Checks;
 
     fn report(epoch: u64, bytes: usize) -> Report {
-        Report { epoch: Epoch::new(epoch), chunk: vec![0; bytes], findings: vec![], checks: Checks::default() }
+        Report {
+            epoch: Epoch::new(epoch),
+            chunk: vec![0; bytes],
+            findings: vec![],
+            checks: Checks::default(),
+            quiet_ms: 0,
+        }
     }
 
     #[test]

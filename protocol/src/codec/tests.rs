@@ -39,6 +39,7 @@ fn from_agents() -> Vec<(&'static str, AgentMessage)> {
         chunk: crate::chunk::encode(&[Outcome::OPEN, Outcome::CLOSED, Outcome::FILTERED]),
         findings: vec![Finding { index: 0, rtt_us: 1_500 }],
         checks: Checks::default(),
+        quiet_ms: 0,
     };
     vec![
         ("hello", AgentMessage::Hello(hello)),

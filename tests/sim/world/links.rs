@@ -129,7 +129,8 @@ impl World {
         let Some(lease) = self.leases().into_iter().find(|lease| lease.epoch == epoch) else { return };
         let covered = protocol::covers::count(&lease.covers, lease.shard.lo, lease.shard.hi) as usize;
         let chunk = protocol::chunk::encode(&vec![Outcome::not_probed(Cause::Interrupted); covered]);
-        let report = protocol::message::Report { epoch, chunk, findings: Vec::new(), checks: Default::default() };
+        let report =
+            protocol::message::Report { epoch, chunk, findings: Vec::new(), checks: Default::default(), quiet_ms: 0 };
         let message = Some(AgentMessage::Report(report));
         self.after(Duration::ZERO, Happening::ToCoordinator { session, message });
     }

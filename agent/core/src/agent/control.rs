@@ -47,7 +47,7 @@ impl Agent {
             let of_it = |lease: &&Lease| lease.grant().scan == id;
             let stopped: Vec<_> = self.leases.values().filter(of_it).map(|lease| lease.grant().epoch).collect();
             for epoch in stopped {
-                self.report(epoch, Cause::Interrupted);
+                self.report(now, epoch, Cause::Interrupted);
             }
         }
     }

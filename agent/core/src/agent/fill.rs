@@ -39,14 +39,14 @@ impl Agent {
         loop {
             self.wake_hosts(now);
             let mut round = self.turns.round(|epoch| self.wide(epoch));
-            while let Some((scan, epoch)) = round.next() {
-                match self.next_probe(now, epoch) {
+            while let Some(turn) = round.next() {
+                match self.next_probe(now, turn.epoch) {
                     Some(probe) => {
                         batches.entry(probe.target.slot.kind()).or_default().push(probe);
-                        round.goes_on(scan, epoch);
+                        round.taken();
                     }
-                    None if self.is_full(epoch) => round.is_through(scan),
-                    None => round.has_none(scan),
+                    None if self.is_full(turn.epoch) => round.is_through(turn),
+                    None => round.has_none(turn),
                 }
             }
             self.turns.keep(&round);
@@ -58,7 +58,7 @@ impl Agent {
         // Of these nothing was left but what is excluded.
         let through: Vec<_> = self.leases.iter().filter(|(_, lease)| lease.open() == 0).map(|(&id, _)| id).collect();
         for epoch in through {
-            self.report(epoch, Cause::InternalError);
+            self.report(now, epoch, Cause::InternalError);
         }
         self.fill_at = self.fill_at.into_iter().chain(self.hosts.next_at()).min();
         debug_assert!(self.fill_at.is_none_or(|at| at > now), "a wake-up in the past");
@@ -163,7 +163,7 @@ impl Agent {
             if scan.orders.exclude.contains(target.address) {
                 let probe = lease.next_probe(Wait::fixed(longest(&options)))?;
                 let outcome = Outcome::not_probed(Cause::Excluded);
-                lease.settle(&Settled { id: probe.id, outcome, rtt: None });
+                lease.settle(&Settled { id: probe.id, outcome, rtt: None }, now);
                 continue;
             }
             let cost = cost(target, self.identity.ping_method, options);
@@ -178,7 +178,8 @@ impl Agent {
                     let wait = wait(&self.hosts, target, &options);
                     let probe = lease.next_probe(wait)?;
                     self.in_flight += 1;
-                    let twice = self.out.insert(probe.id, Out { target, why: Why::Try, sent_at: now, overdue: false });
+                    let why = Why::Try { again: lease.grant().pass > 1 };
+                    let twice = self.out.insert(probe.id, Out { target, why, sent_at: now, overdue: false });
                     debug_assert!(twice.is_none(), "A2: {} is in flight", probe.target);
                     return Some(probe);
                 }

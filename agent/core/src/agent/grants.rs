@@ -21,9 +21,9 @@ impl Agent {
         if self.right.lasts(now) && !self.leases.contains_key(&grant.epoch) {
             let epoch = grant.epoch;
             self.turns.add(grant.scan, grant.pass, epoch);
-            self.leases.insert(epoch, Lease::new(grant));
+            self.leases.insert(epoch, Lease::new(now, grant));
             if self.draining {
-                self.give_back(epoch);
+                self.give_back(now, epoch);
             }
         }
     }

@@ -403,7 +403,7 @@ fn what_is_asked_back_is_reported_once_what_is_in_flight_has_ended() {
     lab.run(ms(500));
     assert_eq!((lab.sent.len(), lab.reports.len()), (40, 0), "what is in flight may still be answered");
     lab.run(Duration::from_secs(2));
-    assert_eq!((lab.sent.len(), lab.reports.len()), (40, 1), "nothing more is sent");
+    assert_eq!((lab.sent.len(), lab.reports.len(), lab.reports[0].quiet_ms), (40, 1, 900), "nothing more is sent");
     let outcomes = chunk::decode(&lab.reports[0].chunk, 100).unwrap();
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::FILTERED).count(), 40);
     let left = Outcome::not_probed(Cause::Interrupted);

@@ -101,6 +101,8 @@ pub(super) struct Open {
     phase: Phase,
     /// Nothing of it is leased before: what was lost to a burst is not to be lost to the same burst again.
     rests_until: Option<Time>,
+    /// Until when it will rest once this pass is through, as far as reports say.
+    will_rest_until: Option<Time>,
     /// How many shards were leased, or are on their way to be, and not settled.
     leased: usize,
     /// By host: whether it gave a sign of life.
@@ -128,6 +130,7 @@ impl Open {
             pass: 1,
             phase: Phase::First { frontier: 0 },
             rests_until: None,
+            will_rest_until: None,
             leased: 0,
             alive,
             kept,
@@ -297,6 +300,11 @@ impl Open {
         Some(measured)
     }
 
+    /// A report came of whose tries none may be made again before.
+    pub(super) fn will_rest(&mut self, until: Time) {
+        self.will_rest_until = self.will_rest_until.max(Some(until));
+    }
+
     /// When it goes on by itself.
     pub(super) fn rests_until(&self) -> Option<Time> {
         self.rests_until
@@ -325,7 +333,8 @@ impl Open {
                 return Some(Need::Close);
             }
             (self.settled, self.settles) = (self.settles, false);
-            (self.phase, self.rests_until) = (Phase::Through, Some(now + rest));
+            let rests_until = self.will_rest_until.take().unwrap_or(now + rest);
+            (self.phase, self.rests_until) = (Phase::Through, Some(rests_until).filter(|&until| until > now));
         }
         match &mut self.phase {
             Phase::Through => {

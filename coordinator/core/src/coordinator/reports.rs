@@ -11,6 +11,7 @@ use protocol::plan::Cohort;
 use protocol::probe::Outcome;
 use protocol::time::Time;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Coordinator {
     /// Passes a report to the store if all hold: 1. its epoch is live as far as is known here; 2. nobody else was granted the lease;
@@ -52,12 +53,19 @@ impl Coordinator {
                 &format!("the findings of lease {} are not those of its outcomes", report.epoch),
             );
         };
-        let Report { epoch, mut chunk, findings: mut stored, checks } = report;
+        let Report { epoch, mut chunk, findings: mut stored, checks, quiet_ms } = report;
         if allowed != Allowed::All {
             chunk = chunk::encode(&outcomes);
         }
         if let Some(running) = self.scans.get_mut(&lease.scan) {
             running.checked(checks);
+            let unanswered_at = now - Duration::from_millis(quiet_ms.into());
+            let rest = if left_pings(&cohort, &lease.leased, &outcomes) {
+                self.settings.rest_after_ping
+            } else {
+                self.settings.rest
+            };
+            running.will_rest(cohort.number(), unanswered_at + rest);
             stored.retain(|finding| running.keeps(cohort.number(), finding.index));
         }
         let commit = Commit { scan: lease.scan, epoch, chunk, findings: stored };
@@ -75,6 +83,13 @@ impl Coordinator {
         let pending = Pending::Commit { scan, epoch, session: None, outcomes, findings: Vec::new() };
         self.ask_store(StoreRequest::Commit(commit), pending);
     }
+}
+
+/// Whether a ping was not answered.
+fn left_pings(cohort: &Cohort, leased: &Leased, outcomes: &[Outcome]) -> bool {
+    // They are the first targets of a cohort.
+    let mut pings = leased.targets().zip(outcomes).take_while(|((index, _), _)| *index < cohort.hosts());
+    cohort.slots().ping() && pings.any(|(_, outcome)| outcome.is_silence())
 }
 
 /// The findings as targets; `None` if they are not exactly the outcomes that are findings, in order.

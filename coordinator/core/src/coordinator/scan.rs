@@ -322,12 +322,18 @@ impl Scan {
         }
     }
 
+    /// A report of a cohort came of whose tries none may be made again before.
+    pub(super) fn will_rest(&mut self, cohort: u64, until: Time) {
+        if let Some(open) = self.open.get_mut(&cohort) {
+            open.will_rest(until);
+        }
+    }
+
     /// What its cohorts need from the store now, which is then on its way.
     pub(super) fn needs(&mut self, now: Time, rest: Duration, anybody: bool) -> (Vec<(u64, Need)>, bool) {
         if self.stop_at.is_some() {
             return (Vec::new(), false);
         }
-        let rest = rest.saturating_sub(self.options.listened_min());
         let (open, loss) = (&mut self.open, &mut self.loss);
         let (mut needs, mut rested) = (Vec::new(), false);
         for (&number, open) in open {

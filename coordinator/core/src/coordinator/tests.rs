@@ -162,6 +162,7 @@ fn report(grant: &Grant, outcome: Outcome) -> Report {
         chunk: chunk::encode(&vec![outcome; grant.covered() as usize]),
         findings: vec![],
         checks: Checks::default(),
+        quiet_ms: 0,
     }
 }
 
@@ -178,6 +179,34 @@ fn a_scan_is_granted_reported_and_finished() {
     }
     assert!(matches!(world.events.last(), Some(Event::Finished { status: ScanStatus::Done, .. })));
     world.store.audit(SCAN).unwrap();
+}
+
+#[test]
+fn a_pass_begins_half_a_second_after_the_last_try_that_was_not_answered() {
+    let addresses: AddressSet = ["192.0.2.1".parse().unwrap()].into_iter().collect();
+    let slots = Slots::new(false, (1..=10).collect());
+    let plan = Plan::new(RankedRanges::try_from(&addresses).unwrap(), slots, 1).unwrap();
+    let mut world = World::empty();
+    world.now = Time::from_nanos(10_000_000_000);
+    world.input(Input::Submit(ScanRecord { tries: Some(3), ..World::record(&plan) }));
+    world.connects(1, 1, vec![]);
+    let grants = world.claims(1, 1, 100);
+    for (grant, quiet_ms) in grants.iter().zip([450, 300, 1_000]) {
+        world.says(1, AgentMessage::Report(Report { quiet_ms, ..report(grant, Outcome::FILTERED) }));
+    }
+    let before = world.sent.len();
+    world.passes(Duration::from_millis(199));
+    assert_eq!(world.grants_since(before), []);
+    world.passes(Duration::from_millis(1));
+    let again = world.grants_since(before);
+    assert!(!again.is_empty() && again.iter().all(|grant| grant.pass == 2), "{again:?}");
+    // Nothing is said, as by an agent of before: it rests for the whole time.
+    let before = world.sent.len();
+    for grant in &again {
+        world.says(1, AgentMessage::Report(report(grant, Outcome::FILTERED)));
+    }
+    world.passes(Duration::from_millis(499));
+    assert_eq!(world.grants_since(before), []);
 }
 
 #[test]

@@ -356,7 +356,13 @@ fn refused(messages: Vec<AgentMessage>, why: &'static str, kind: &'static str) {
 
 #[test]
 fn bad_input_50_a_report_before_hello() {
-    let report = Report { epoch: Epoch::new(1), chunk: Vec::new(), findings: Vec::new(), checks: Checks::default() };
+    let report = Report {
+        epoch: Epoch::new(1),
+        chunk: Vec::new(),
+        findings: Vec::new(),
+        checks: Checks::default(),
+        quiet_ms: 0,
+    };
     refused(vec![AgentMessage::Report(report)], "the first frame of a session is hello", "protocol");
 }
 
@@ -397,6 +403,7 @@ fn bad_input_52_a_report_for_a_lease_that_was_never_granted_is_gone() {
                 chunk: vec![1; 64],
                 findings: Vec::new(),
                 checks: Checks::default(),
+                quiet_ms: 0,
             })
         };
         let messages = [AgentMessage::Hello(hello("a", 1)), report(0), report(1), report(u64::MAX)];

@@ -163,7 +163,7 @@ impl Speaker {
 
 fn reported(epoch: Epoch, outcomes: &[Outcome], findings: &[(u32, u32)]) -> Report {
     let findings = findings.iter().map(|&(index, rtt_us)| Finding { index, rtt_us }).collect();
-    Report { epoch, chunk: chunk::encode(outcomes), findings, checks: Checks::default() }
+    Report { epoch, chunk: chunk::encode(outcomes), findings, checks: Checks::default(), quiet_ms: 0 }
 }
 
 /// What is sound of a lease: all closed.

@@ -14,6 +14,7 @@ fn reported(grant: &Grant, outcome: impl Fn(u32) -> Outcome) -> AgentMessage {
         chunk: chunk::encode(&outcomes),
         findings,
         checks: Checks::default(),
+        quiet_ms: 0,
     })
 }
 
