@@ -20,7 +20,7 @@ pub struct Settings {
     /// A cohort rests for what listening leaves of it.
     pub rest: Duration,
     /// How far two pings of a host are apart at least: hosts that limit what ICMP they send do so by the second
-    /// (RFC 1812 section 4.3.2.8, `icmp_ratelimit` of Linux).
+    /// (RFC 1812 section 4.3.2.8, `icmp_ratelimit` of Linux), and what was handed out may have waited a moment to be sent.
     pub rest_after_ping: Duration,
     /// How long a scan that says nothing else waits for who may probe what no present agent may, from its start, a start of the
     /// coordinator, or when the last such agent went.
@@ -42,7 +42,7 @@ impl Default for Settings {
             silent_after: Duration::from_secs(6),
             stop_within: Duration::from_millis(1_500),
             rest: Duration::from_millis(500),
-            rest_after_ping: Duration::from_secs(1),
+            rest_after_ping: Duration::from_millis(1_100),
             agent_wait: Duration::from_secs(60),
             parts: 16,
             leases_max: 256,

@@ -179,15 +179,17 @@ impl<M: Means> Thread<M> {
                 return;
             }
             events.clear();
+            let listened_at = self.admission.clock().now();
             // An error: interrupted by a signal. Nothing came.
             let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), self.sleep().as_ref());
             self.all_heard = waited.is_ok() && events.len() < EVENTS_MAX;
             for event in &events {
                 self.hear(event.data.u64(), &mut answers);
             }
-            self.wheel.expire(self.admission.clock().now(), &mut due);
+            // By the time when it began to listen: whoever stood still since then has not heard what came meanwhile.
+            self.wheel.expire(listened_at, &mut due);
             for name in due.drain(..) {
-                self.is_due(name);
+                self.is_due(name, listened_at);
             }
         }
     }
@@ -343,11 +345,10 @@ impl<M: Means> Thread<M> {
         }
     }
 
-    /// The wheel names a flight: it is over, or overdue, or not yet, or was answered long ago.
-    fn is_due(&mut self, name: Name) {
+    /// The wheel names a flight: by `now` it is over, or overdue, or not yet, or was answered long ago.
+    fn is_due(&mut self, name: Name, now: Time) {
         let Some(flight) = self.flights.get(name) else { return };
         let (due_at, least_at, over_at) = (flight.due_at, flight.least_at, flight.over_at);
-        let now = self.admission.clock().now();
         if due_at > now {
             return self.wheel.insert(due_at, name);
         }
