@@ -466,8 +466,9 @@ impl Agent {
         self.hello();
         self.fill(now);
         self.claim(now);
-        let through = self.leases.is_empty() && self.unacknowledged.is_empty() && self.out.is_empty();
-        if self.draining && through && !self.finished {
+        let through = self.draining && self.leases.is_empty() && self.unacknowledged.is_empty();
+        // Checks tell nobody anything any more.
+        if through && !self.finished && !self.out.values().any(|out| out.why.is_try()) {
             self.finished = true;
             self.send(AgentMessage::Leaving);
             self.outputs.push_back(Output::Finished);
