@@ -2,7 +2,7 @@
 //!
 //! - T1: of a scan the leases of an earlier pass come first, and of a pass the older: what began first ends first, while what the next pass
 //!   has to wait for is still to come.
-//! - T2: of a scan twice as many leases take turns as it is said to be wide, a probe each, the oldest twice as often as the average and the
+//! - T2: of a scan's earliest pass twice as many leases take turns as it is said to be wide, a probe each, the oldest twice as often as the average and the
 //!   youngest hardly ever: so they end one after another, and not all at once. Where one of them has none that may go, the next takes part
 //!   instead.
 //! - T3: scans take turns too.
@@ -55,8 +55,11 @@ impl Turns {
         let of_scan = |leases: &BTreeSet<(u8, Epoch)>| {
             let mut waiting: VecDeque<_> = leases.iter().map(|&(_, epoch)| epoch).collect();
             let wide = waiting.front().map_or(1, |&first| wide(first)).max(1);
+            let first_pass = leases.first().map(|&(pass, _)| pass);
             // One alone has no other to end before.
-            let leases = waiting.drain(..waiting.len().min(wide.saturating_mul(2) - 1)).collect();
+            let most = leases.iter().take(wide.saturating_mul(2) - 1);
+            let taking = most.take_while(|&&(pass, _)| Some(pass) == first_pass).count();
+            let leases = waiting.drain(..taking).collect();
             Taking { leases, waiting }
         };
         Round { scans: self.by_scan.values().map(of_scan).collect(), taken: self.taken }
@@ -168,6 +171,15 @@ mod tests {
         let apart: Vec<_> = ends.windows(2).map(|two| two[1].saturating_sub(two[0])).collect();
         assert!(apart.iter().all(|&apart| apart > 100), "{apart:?}");
         assert_eq!(order.len(), 20_000);
+    }
+
+    #[test]
+    fn t2_a_later_pass_has_what_an_earlier_leaves() {
+        let mut turns = turns(&[(0, 2, 1), (0, 1, 2), (0, 1, 3), (0, 2, 4)]);
+        let mut has = BTreeMap::from([(1, 2), (2, 5), (3, 5), (4, 1)]);
+        let order = order(&mut turns, 4, &mut has);
+        assert!(order[..5].iter().all(|epoch| [2, 3].contains(epoch)), "{order:?}");
+        assert_eq!(order.len(), 13);
     }
 
     #[test]
