@@ -24,7 +24,6 @@ use crate::orders::{Orders, ScanOrders};
 use crate::overall::Overall;
 use crate::pacer::Pacer;
 use crate::right::Right;
-use crate::round_trip::WAIT_FIRST;
 use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
@@ -178,8 +177,8 @@ impl Agent {
     /// An agent without session or work.
     #[must_use]
     pub fn new(now: Time, identity: Identity) -> Self {
-        // Until it is measured: as if nobody answered, of whom nothing is known.
-        let speed = Speed::new(now, f64::from(identity.window_max) / WAIT_FIRST.as_secs_f64());
+        // Until it is measured: a window of silent targets a second.
+        let speed = Speed::new(now, f64::from(identity.window_max));
         Self {
             identity,
             session: Session::None,

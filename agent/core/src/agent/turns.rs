@@ -2,9 +2,9 @@
 //!
 //! - T1: of a scan the leases of an earlier pass come first, and of a pass the older: what began first ends first, while what the next pass
 //!   has to wait for is still to come.
-//! - T2: of a scan's earliest pass twice as many leases take turns as it is said to be wide, a probe each, the oldest twice as often as the average and the
-//!   youngest hardly ever: so they end one after another, and not all at once. Where one of them has none that may go, the next takes part
-//!   instead.
+//! - T2: of a scan's earliest pass twice as many leases take turns as it is said to be wide, a probe each, the oldest twice as often as
+//!   the average and the youngest hardly ever: so they end one after another, and not all at once. Where one of them has none that may go,
+//!   the next takes part instead.
 //! - T3: scans take turns too.
 
 use protocol::id::{Epoch, ScanId};
