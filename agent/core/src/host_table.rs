@@ -32,7 +32,7 @@ pub const HOSTS_MAX: usize = 65_536;
 const FORGET_FROM: usize = 16_384;
 /// How long a full table is left alone before it is looked through again.
 const FULL_FOR: Duration = Duration::from_millis(100);
-/// Of a host that answers every so many-th try is in the sample of which the loss is measured: if it is silent it is repeated at once.
+/// Of a host that answers every so many-th first try is in the sample of which the loss is measured: if it is silent it is repeated at once.
 pub const SAMPLED: u32 = 64;
 /// So often, until it answers: a repeat is lost as often as a try.
 const REPEATS_MAX: u8 = 3;
@@ -112,7 +112,7 @@ struct Host {
     known: Option<(Slot, Outcome)>,
     /// Lost checks since it last answered: they count once it answers again.
     lost: u32,
-    /// Tries that came back or did not, of which every [`SAMPLED`]th is in the sample.
+    /// First tries that came back or did not, of which every [`SAMPLED`]th is in the sample.
     tries: u32,
     /// How many timed out since the last doubling.
     timed_out: u32,
