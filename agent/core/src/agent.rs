@@ -24,6 +24,7 @@ use crate::orders::{Orders, ScanOrders};
 use crate::overall::Overall;
 use crate::pacer::Pacer;
 use crate::right::Right;
+use crate::round_trip::WAIT_FIRST;
 use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
@@ -177,8 +178,8 @@ impl Agent {
     /// An agent without session or work.
     #[must_use]
     pub fn new(now: Time, identity: Identity) -> Self {
-        // Until it is measured: a window of silent targets a second.
-        let speed = Speed::new(now, f64::from(identity.window_max));
+        // Until it is measured: a window of targets that are silent for as long as is waited at first.
+        let speed = Speed::new(now, f64::from(identity.window_max) / WAIT_FIRST.as_secs_f64());
         Self {
             identity,
             session: Session::None,

@@ -27,8 +27,8 @@ pub(super) struct Portion {
 }
 
 impl Coordinator {
-    /// The portion of an instance, if all hold: 1. others work on the scan too; 2. as far as is known they may have what is left of it; 3. that
-    /// is something, and less than twice what all want.
+    /// The portion of an instance, if all hold: 1. others may work on the scan too; 2. as far as is known they may have what is left of it; 3. that
+    /// is something, and less than twice what all want, where others want some, or this one wants more than its share.
     pub(super) fn portion(&self, scan: ScanId, instance: InstanceId) -> Option<Portion> {
         // Cohorts whose hosts have a cap are not shared, and what is seen from one vantage is not for who is at another.
         let is_shared = |running: &&Scan| running.control.per_host_rate.is_none() && running.plan.vantages().is_empty();
@@ -38,13 +38,13 @@ impl Coordinator {
         let working = self.instances.iter().filter(|(id, known)| {
             known.session.is_some() && running.ledger.has_share(**id) && !self.drained.has(known) && takes(known)
         });
-        let (mut all, mut own, mut others) = (0, 0, false);
+        let (mut all, mut own, mut wants, mut others) = (0, 0, 0, false);
         for (&id, known) in working {
             let settles = running.settles(id, known);
             all += settles;
             match id == instance {
-                true => own = settles,
-                false => others |= settles > 0,
+                true => (own, wants) = (settles, known.appetite),
+                false => others = true,
             }
         }
         if !others || own == 0 {
@@ -53,11 +53,15 @@ impl Coordinator {
         let returned = self.leases.values().filter(|lease| lease.scan == scan && lease.holder.is_none());
         let returned: u64 = returned.map(|lease| u64::from(lease.leased.covered())).sum();
         let left = running.unleased().saturating_add(returned);
-        if left == 0 || left / 2 >= all {
+        let most = if left > 0 && left / 2 < all && own < all {
+            let half = u128::from(left) * u128::from(own) / u128::from(all) / 2;
+            u64::try_from(half).unwrap_or(u64::MAX).max(own / LEAST_PART)
+        } else if left > 0 && own < wants {
+            own
+        } else {
             return None;
-        }
-        let half = u128::from(left) * u128::from(own) / u128::from(all) / 2;
-        let most = u64::try_from(half).unwrap_or(u64::MAX).max(own / LEAST_PART).max(LEAST);
+        };
+        let most = most.max(LEAST);
         Some(Portion {
             targets: most.saturating_sub(self.held(scan, instance)),
             each: u32::try_from(most / LEASES).unwrap_or(u32::MAX),

@@ -28,6 +28,18 @@ impl World {
     }
 }
 
+/// A budget of so many packets a second.
+fn paced(ports: u16, rate: u32) -> World {
+    let mut addresses = AddressSet::new();
+    addresses.insert("192.0.2.1".parse().unwrap());
+    let slots = Slots::new(false, (1..=ports).collect());
+    let plan = Plan::new(RankedRanges::try_from(&addresses).unwrap(), slots, 1).unwrap();
+    let mut world = World::empty();
+    let rate = Some(protocol::rate::Rate::per_second(rate));
+    world.input(Input::Submit(ScanRecord { rate, ..World::record(&plan) }));
+    world
+}
+
 fn covered(grants: &[(u64, Grant)], session: u64) -> u32 {
     grants.iter().filter(|(to, _)| *to == session).map(|(_, grant)| grant.covered()).sum()
 }
@@ -91,4 +103,19 @@ fn who_is_alone_with_what_is_left_has_it_to_the_end() {
         }
     }
     assert_eq!(settled + taken, 2_900);
+}
+
+#[test]
+fn whoever_guesses_has_what_its_share_settles_and_the_others_the_same() {
+    let mut world = paced(30_000, 200);
+    for session in 1..=2 {
+        world.connects(session, session, vec![]);
+    }
+    // The second has a share once the first knows that its own is smaller.
+    let (_, CoordinatorMessage::Control(control)) = world.sent.last().expect("the first is told") else { panic!() };
+    let acknowledged = AgentMessage::Acknowledge { scan: control.scan, version: control.version };
+    world.says(1, acknowledged);
+    let granted = [1, 2].map(|session| covered(&world.claims_all(session, 1, 20_000), session));
+    // 100 a second for 3 s.
+    assert_eq!(granted, [300, 300]);
 }
