@@ -58,17 +58,18 @@ async fn started(_: &mut Site, page: &Browser) -> anyhow::Result<()> {
     // It is checked as it is typed.
     page.type_into("[name=targets]", "198.51.100.0/24 nonsense/99").await?;
     page.until("document.querySelector('[data-preview] .bad')").await?;
-    page.type_into("[name=targets]", "198.51.100.1-198.51.100.20").await?;
+    page.type_into("[name=targets]", "198.51.100.1-198.51.100.16").await?;
     page.type_into("[name=ports]", "20-24,80,443").await?;
     page.type_into("[name=exclude]", "198.51.100.3").await?;
-    page.until("document.querySelector('[data-preview] .big')?.textContent === '152'").await?;
+    page.until("document.querySelector('[data-preview] .big')?.textContent === '120'").await?;
     ensure!(
         page.text("[data-preview]").await?.contains("--exclude=198.51.100.3"),
         "{}",
         page.text("[data-preview]").await?
     );
     page.click("summary").await?;
-    // Slow enough to be watched: 152 targets are 7 seconds and more.
+    // Slow enough to be watched: 120 targets are 6 seconds. What is found, 15 hosts and 4 ports,
+    // fits among the 20 that a scan's page shows, in whatever order it comes.
     page.type_into("[name=rate]", "20").await?;
     page.click("form[data-check] .primary").await?;
     page.until("document.querySelector('.badge.running')").await?;
