@@ -224,7 +224,7 @@ pub enum CoordinatorMessage {
     },
     /// A scan's control state.
     Control(Control),
-    /// The agent shall stop probing this lease, let what is in flight end, and report.
+    /// The agent shall stop probing this lease, let what is in flight end, and report. What it claimed before is void: it claims again.
     GiveBack {
         /// The lease.
         epoch: Epoch,

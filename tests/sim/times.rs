@@ -167,7 +167,7 @@ fn a_drained_agent_stops_within_a_second_and_loses_nothing() {
 
 /// Four equal agents, for about half a minute. From mid-scan on one has a twenty-fifth of its speed; or it leaves.
 #[test]
-fn a_slow_agent_holds_up_the_end_at_most_twice_as_long_as_if_it_had_left() {
+fn a_slow_agent_holds_up_the_end_by_five_seconds_at_most() {
     each_seed(|seed| {
         let (at, who) = (moment(seed), seed as usize % 4);
         let faults = Faults { agents: 4, ..faults() };
@@ -178,7 +178,7 @@ fn a_slow_agent_holds_up_the_end_at_most_twice_as_long_as_if_it_had_left() {
         };
         let (slow, left) = (end(Step::Slow(who, 25)), end(Step::Leave(who)));
         println!("seed {seed}: {slow:?} with a slow agent, {left:?} without");
-        assert!(slow <= left * 2, "seed {seed}: {slow:?} with a slow agent, {left:?} without");
+        assert!(slow <= left + 5 * SECOND, "seed {seed}: {slow:?} with a slow agent, {left:?} without");
     });
 }
 

@@ -312,7 +312,11 @@ impl Agent {
                 self.unacknowledged.settle(epoch);
             }
             (Session::Open, CoordinatorMessage::Control(control)) => self.control(now, control),
-            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => self.give_back(now, epoch),
+            (Session::Open, CoordinatorMessage::GiveBack { epoch }) => {
+                // What it asked for is forgotten where it is asked something back: it may be slower now.
+                self.asked = 0;
+                self.give_back(now, epoch);
+            }
             (Session::Open, CoordinatorMessage::Finished) => self.draining = true,
             (_, CoordinatorMessage::Refused { .. }) => self.redial(),
             (Session::None | Session::Silent, _) => {}
@@ -479,6 +483,7 @@ impl Agent {
     /// that it knows has one, so that a slow scan does not lie for hours in the hands of one agent.
     fn worth_claiming(&self, time: Duration) -> (u64, u64) {
         let by_speed = self.speed.targets_in(time);
+        let least = by_speed.clamp(SLOW_TARGETS_MIN, SHARD_TARGETS_MIN);
         let mut shares =
             self.scans.values().filter(|scan| scan.orders.run == Run::Go).map(|scan| Some(scan.pacer.as_ref()?.rate()));
         let share =
@@ -486,9 +491,9 @@ impl Agent {
         match share.flatten() {
             Some(share) => {
                 let by_share = (share * time.as_secs_f64()).ceil() as u64;
-                (by_speed.min(by_share), by_share.min(SHARD_TARGETS_MIN))
+                (by_speed.min(by_share), least.min(by_share))
             }
-            None => (by_speed, by_speed.clamp(SLOW_TARGETS_MIN, SHARD_TARGETS_MIN)),
+            None => (by_speed, least),
         }
     }
 

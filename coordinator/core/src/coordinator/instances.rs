@@ -248,6 +248,9 @@ impl Coordinator {
 
     fn claim(&mut self, now: Time, id: SessionId, instance: InstanceId, claim: Claim) {
         let in_hand: u64 = self.in_hand(instance).map(|leased| u64::from(leased.covered())).sum();
+        // What it has been asked back for it does not count any more.
+        let going = self.leases.values().filter(|lease| lease.holder == Some(instance) && lease.asked_back);
+        let in_hand = in_hand - going.map(|lease| u64::from(lease.leased.covered())).sum::<u64>();
         if self.renew(now, id, instance, claim.number)
             && let Some(known) = self.instances.get_mut(&instance)
         {

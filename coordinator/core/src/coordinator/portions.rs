@@ -10,10 +10,11 @@ use super::serve::CAPPED_WORK;
 use super::{Coordinator, Pending};
 use protocol::id::{InstanceId, ScanId};
 
-/// So much everybody may have in hand, however little is left: a part of what it settles in a few seconds, and so many targets. Less
-/// would leave it waiting for its link.
+/// So much everybody may have in hand, however little is left: a part of what it settles in a few seconds, and so many targets, if they are
+/// no more than a larger part. Less would leave it waiting for its link; more would hold up the end where it is slow.
 const LEAST_PART: u64 = 16;
 const LEAST: u64 = 32;
+const LEAST_PART_OF_SLOW: u64 = 4;
 /// So many leases a portion is.
 const LEASES: u64 = 4;
 
@@ -61,10 +62,10 @@ impl Coordinator {
         } else {
             return None;
         };
-        let most = most.max(LEAST);
+        let most = most.max(LEAST.min(own / LEAST_PART_OF_SLOW)).max(1);
         Some(Portion {
             targets: most.saturating_sub(self.held(scan, instance)),
-            each: u32::try_from(most / LEASES).unwrap_or(u32::MAX),
+            each: u32::try_from((most / LEASES).max(1)).unwrap_or(u32::MAX),
         })
     }
 

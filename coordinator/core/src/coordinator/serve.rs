@@ -254,7 +254,10 @@ impl Coordinator {
             if let Some(lease) = self.leases.get_mut(&epoch) {
                 lease.asked_back = true;
             }
-            if let Some(session) = self.instances.get(&holder).and_then(|known| known.session) {
+            let Some(known) = self.instances.get_mut(&holder) else { continue };
+            // What it asked for says how fast it was; it asks again.
+            (known.wants, known.appetite) = (0, 0);
+            if let Some(session) = known.session {
                 self.outputs.push_back(Output::Send(session, Box::new(CoordinatorMessage::GiveBack { epoch })));
             }
         }

@@ -99,3 +99,17 @@ fn a6_a_slow_scan_does_not_hold_up_another_and_claims_little() {
     let of = |base: u64| lab.sent.iter().filter(|(_, probe)| (probe.id.epoch.get() >= 1_000_000) == (base > 0)).count();
     assert_eq!((of(0), of(1)), (2, 64 * 20));
 }
+
+#[test]
+fn who_is_asked_for_something_back_claims_by_its_speed_of_now() {
+    let mut lab = Lab::new(silent, vec![control(SCAN, 1, Run::Go, Some(Rate::per_second(2_000)))]);
+    // Two in flight, each overdue after 300 ms: seven a second.
+    let grant = grants(SCAN, 1, 1_000, ProbeOptions::new(900, 2)).remove(0);
+    lab.grant(vec![grant.clone()]);
+    lab.run(Duration::from_secs(10));
+    let claimed = lab.claims.len();
+    lab.says(CoordinatorMessage::GiveBack { epoch: grant.epoch });
+    lab.run(Duration::from_secs(2));
+    let claims = &lab.claims[claimed..];
+    assert!(claims.len() == 1 && claims[0].targets <= 30 && claims[0].targets_each == 16, "{claims:?}");
+}

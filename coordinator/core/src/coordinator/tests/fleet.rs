@@ -189,8 +189,12 @@ fn what_is_furthest_behind_is_asked_back_once_somebody_is_idle() {
     let next = world.grants_since(before);
     assert!(next.iter().all(|grant| grant.pass == 2), "the rest is the next pass's: {next:?}");
     assert!(next.iter().all(|grant| grant.covered() <= 4), "in pieces as small as who takes them asks for: {next:?}");
-    // The last of it is kept for who is through first.
-    assert!(next.iter().map(Grant::covered).sum::<u32>() > 90, "{next:?}");
+    // The first gets none of it until it asks again: what it asked for before says how fast it was.
+    let to_second = world.sent[before..].iter().all(|(session, message)| match message {
+        CoordinatorMessage::Grant(_) => session.0 == 2,
+        _ => true,
+    });
+    assert!(to_second && next.iter().map(Grant::covered).sum::<u32>() == 100, "{next:?}");
 }
 
 #[test]

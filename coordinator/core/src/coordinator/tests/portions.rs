@@ -119,3 +119,13 @@ fn whoever_guesses_has_what_its_share_settles_and_the_others_the_same() {
     // 100 a second for 3 s.
     assert_eq!(granted, [300, 300]);
 }
+
+#[test]
+fn the_end_does_not_wait_for_who_is_slow() {
+    let mut world = world(2_900);
+    world.connects(2, 2, vec![]);
+    world.claims_all(1, 1, 2_800);
+    // It settles 40 in three seconds: a quarter of that is less than a second's work.
+    let slow = world.claims_all(2, 1, 40);
+    assert_eq!(slow.iter().map(|(_, grant)| grant.covered()).collect::<Vec<_>>(), [2; 5]);
+}
