@@ -5,7 +5,9 @@
 //!     nothing of the target always;
 //! (b) it was tried k times and was silent, its host gave a sign of life or it is among the first [`ALWAYS_AGAIN`] of its host in
 //!     index order, and either fewer than the fixed number of tries were made or the measured loss p gives p^k > [`RISK`] with k <
-//!     [`TRIES_MAX`].
+//!     [`TRIES_MAX`];
+//! (c) it was tried once and was silent, on a host of which nearly all that was asked answers: what a queue dropped at one moment is no
+//!     share of all tries, and asking so few again costs nothing.
 //!
 //! `not-probed` never replaces a state found earlier, and silence never an answer.
 
@@ -67,18 +69,37 @@ impl History {
         Self { tries, ..if replaces(self.outcome, next.outcome) { next } else { self } }
     }
 
-    /// True if the next pass covers it. `among_first`: it is among the first of its host; `alive`: its host gave a sign of life.
+    /// True if the next pass covers it.
     #[must_use]
-    pub fn is_tried_again(&self, among_first: bool, alive: bool, policy: &Policy) -> bool {
+    pub fn is_tried_again(&self, host: OfHost, policy: &Policy) -> bool {
         match self.outcome.cause() {
             Some(Cause::Interrupted | Cause::OutOfScope) => true,
             Some(Cause::Excluded | Cause::Broadcast | Cause::AgentFailed | Cause::NoAgent | Cause::NoDiscovery) => {
                 false
             }
             Some(_) => self.tries == 0 && policy.settled_anything,
-            None => self.outcome.is_silence() && (alive || among_first) && policy.wants_try_after(self.tries),
+            None if !self.outcome.is_silence() => false,
+            None if (host.alive || host.among_first) && policy.wants_try_after(self.tries) => true,
+            None => host.answers_nearly_all && self.tries == 1 && policy.tries.is_none(),
         }
     }
+}
+
+/// What is known of the host of a target.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OfHost {
+    /// The target is among its first [`ALWAYS_AGAIN`].
+    pub among_first: bool,
+    /// It gave a sign of life.
+    pub alive: bool,
+    /// See [`answers_nearly_all`].
+    pub answers_nearly_all: bool,
+}
+
+/// Whether of a host with so many targets that answer, and so many that are silent, nearly all do.
+#[must_use]
+pub const fn answers_nearly_all(answer: u32, silent: u32) -> bool {
+    silent <= answer / 8
 }
 
 /// Whether what a further pass says of a target stands in the place of what was known: `not-probed` never replaces a state, and silence

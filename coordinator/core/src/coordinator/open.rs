@@ -7,7 +7,7 @@
 use super::reach::Reach;
 use crate::cutting::{Left, OpenCohort};
 use crate::host::OPEN_PORTS_MAX;
-use crate::passes::{ALWAYS_AGAIN, History, Loss, Policy};
+use crate::passes::{ALWAYS_AGAIN, History, Loss, OfHost, Policy, answers_nearly_all};
 use crate::store::Shard;
 use protocol::covers;
 use protocol::id::{AgentName, InstanceId};
@@ -370,12 +370,20 @@ impl Open {
                 self.lives(index);
             }
         }
+        // Of each host how many targets answer, and how many are silent.
+        let mut of_hosts = vec![(0_u32, 0_u32); self.alive.len()];
+        for (index, history) in indices.clone().zip(histories) {
+            if let Some(of_host) = self.cohort.host_at(index).and_then(|host| of_hosts.get_mut(host as usize)) {
+                of_host.0 += u32::from(history.outcome.is_sign_of_life());
+                of_host.1 += u32::from(history.outcome.is_silence());
+            }
+        }
         let again: Vec<(u32, History)> = indices
             .clone()
             .zip(histories.iter().copied())
             .filter(|(index, history)| {
-                let alive =
-                    self.cohort.host_at(*index).is_some_and(|host| self.alive.get(host as usize) == Some(&true));
+                let host = self.cohort.host_at(*index).map_or(usize::MAX, |host| host as usize);
+                let alive = self.alive.get(host) == Some(&true);
                 if self.is_staged_port(*index) && (!alive || *history == History::PENDING) {
                     return alive;
                 }
@@ -383,7 +391,16 @@ impl Open {
                 let reached = || self.cohort.target(*index).is_some_and(|target| reach.contains(target.address));
                 may_be_tried_again(history.outcome)
                     && (!out_of_scope || reached())
-                    && history.is_tried_again(index / hosts < ALWAYS_AGAIN, alive, &policy)
+                    && history.is_tried_again(
+                        OfHost {
+                            among_first: index / hosts < ALWAYS_AGAIN,
+                            alive,
+                            answers_nearly_all: of_hosts
+                                .get(host)
+                                .is_some_and(|&(answer, silent)| answers_nearly_all(answer, silent)),
+                        },
+                        &policy,
+                    )
             })
             .collect();
         let (number, pass) = (self.cohort.number(), self.pass);

@@ -10,6 +10,10 @@ fn loss(first: u64, second: u64) -> Loss {
     Loss { first, second, ..Loss::default() }
 }
 
+fn of(among_first: bool, alive: bool) -> OfHost {
+    OfHost { among_first, alive, answers_nearly_all: false }
+}
+
 fn policy(tries: Option<u8>, loss: Loss) -> Policy {
     Policy { tries, loss, settled_anything: true }
 }
@@ -31,10 +35,10 @@ fn not_probed_never_replaces_a_state_and_silence_never_an_answer() {
 fn answers_are_never_asked_again_and_final_causes_neither() {
     let lossy = policy(None, loss(100, 50));
     for outcome in [Outcome::OPEN, Outcome::CLOSED, Outcome::UP] {
-        assert!(!history(outcome, 1).is_tried_again(true, true, &lossy), "{outcome}");
+        assert!(!history(outcome, 1).is_tried_again(of(true, true), &lossy), "{outcome}");
     }
     for cause in [Cause::Excluded, Cause::Broadcast, Cause::AgentFailed, Cause::NoAgent, Cause::NoDiscovery] {
-        assert!(!history(Outcome::not_probed(cause), 0).is_tried_again(true, true, &lossy), "{cause}");
+        assert!(!history(Outcome::not_probed(cause), 0).is_tried_again(of(true, true), &lossy), "{cause}");
     }
 }
 
@@ -42,11 +46,11 @@ fn answers_are_never_asked_again_and_final_causes_neither() {
 fn a_silent_target_is_asked_again_if_its_host_lives_or_it_is_among_the_first() {
     let unmeasured = policy(None, Loss::default());
     let silent = history(Outcome::FILTERED, 1);
-    assert!(silent.is_tried_again(true, false, &unmeasured));
-    assert!(silent.is_tried_again(false, true, &unmeasured));
-    assert!(!silent.is_tried_again(false, false, &unmeasured), "nobody is there");
+    assert!(silent.is_tried_again(of(true, false), &unmeasured));
+    assert!(silent.is_tried_again(of(false, true), &unmeasured));
+    assert!(!silent.is_tried_again(of(false, false), &unmeasured), "nobody is there");
     assert!(
-        !history(Outcome::DOWN, 2).is_tried_again(true, false, &unmeasured),
+        !history(Outcome::DOWN, 2).is_tried_again(of(true, false), &unmeasured),
         "two tries told that nothing can be told"
     );
 }
@@ -54,7 +58,7 @@ fn a_silent_target_is_asked_again_if_its_host_lives_or_it_is_among_the_first() {
 /// How many tries a silent target of a live host gets.
 fn tries(fixed: Option<u8>, loss: Loss) -> u8 {
     (1..=u8::MAX)
-        .find(|&tries| !history(Outcome::FILTERED, tries).is_tried_again(false, true, &policy(fixed, loss)))
+        .find(|&tries| !history(Outcome::FILTERED, tries).is_tried_again(of(false, true), &policy(fixed, loss)))
         .unwrap()
 }
 
@@ -75,13 +79,13 @@ fn a_cause_of_this_machine_is_tried_again_while_anything_gets_through() {
     for cause in [Cause::LocalLimit, Cause::NoRoute, Cause::PermDenied] {
         let history = history(Outcome::not_probed(cause), 0);
         let policy = policy(Some(1), Loss::default());
-        assert!(history.is_tried_again(false, false, &policy), "{cause}");
-        assert!(!history.is_tried_again(false, false, &Policy { settled_anything: false, ..policy }), "{cause}");
+        assert!(history.is_tried_again(of(false, false), &policy), "{cause}");
+        assert!(!history.is_tried_again(of(false, false), &Policy { settled_anything: false, ..policy }), "{cause}");
     }
     for cause in [Cause::Interrupted, Cause::OutOfScope] {
         let stuck = Policy { settled_anything: false, ..policy(Some(1), Loss::default()) };
         let history = history(Outcome::not_probed(cause), 0);
-        assert!(history.is_tried_again(false, false, &stuck), "{cause} says nothing of the target");
+        assert!(history.is_tried_again(of(false, false), &stuck), "{cause} says nothing of the target");
     }
 }
 
@@ -184,4 +188,15 @@ fn refusals_that_hosts_limit_do_not_count_as_loss_of_the_network() {
     assert_eq!(limited.estimate(), Some(10.0 / 990.0));
     assert!(limited.interval().is_some_and(|(low, high)| low < 0.01 && high < 0.02), "{:?}", limited.interval());
     assert!(limited.assumed(2) > 0.6, "but they are asked again as if it were lost");
+}
+
+#[test]
+fn c_few_that_are_silent_on_a_host_that_answers_are_asked_once_more() {
+    let answers = OfHost { among_first: false, alive: true, answers_nearly_all: answers_nearly_all(160, 20) };
+    let lossless = policy(None, loss(1_000_000, 0));
+    assert!(history(Outcome::FILTERED, 1).is_tried_again(answers, &lossless), "what a queue dropped at one moment");
+    assert!(!history(Outcome::FILTERED, 2).is_tried_again(answers, &lossless), "but once");
+    assert!(!history(Outcome::CLOSED, 1).is_tried_again(answers, &lossless));
+    assert!(!history(Outcome::FILTERED, 1).is_tried_again(answers, &policy(Some(1), loss(1_000_000, 0))), "fixed");
+    assert!(!answers_nearly_all(160, 21) && !answers_nearly_all(0, 1));
 }
