@@ -17,6 +17,8 @@ pub(crate) const NEEDS: &[Need] = &[Need::Hosts, Need::Program("chromium"), Need
 
 /// How long a process may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the driver may take to start: what a machine reads from its disk for the first time takes seconds.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often something is looked for: each look starts a program, so this is bounded in time too.
 const LOOKS_MAX: usize = 20_000;
 const DRIVER_PORT: u16 = 9_515;
@@ -70,14 +72,13 @@ pub(crate) fn tell(story: Story) -> anyhow::Result<()> {
 }
 
 async fn until_listening(port: u16) -> anyhow::Result<()> {
-    for _ in 0..LOOKS_MAX {
-        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-            return Ok(());
+    let listening = async {
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::task::yield_now().await;
+            std::thread::yield_now();
         }
-        tokio::task::yield_now().await;
-        std::thread::yield_now();
-    }
-    bail!("nothing listens on {port}")
+    };
+    tokio::time::timeout(START_TIMEOUT, listening).await.with_context(|| format!("nothing listens on {port}"))
 }
 
 impl Site {
