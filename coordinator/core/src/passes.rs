@@ -6,7 +6,7 @@
 //! (b) it was tried k times and was silent, its host gave a sign of life or it is among the first [`ALWAYS_AGAIN`] of its host in
 //!     index order, and either fewer than the fixed number of tries were made or the measured loss p gives p^k > [`RISK`] with k <
 //!     [`TRIES_MAX`];
-//! (c) it was tried once and was silent, on a host of which nearly all that was asked answers: what a queue dropped at one moment is no
+//! (c) it was tried once and was silent, on a host of which nearly all that was asked answers: what was lost or late at one moment is no
 //!     share of all tries, and asking so few again costs nothing.
 //!
 //! `not-probed` never replaces a state found earlier, and silence never an answer.

@@ -194,7 +194,7 @@ fn refusals_that_hosts_limit_do_not_count_as_loss_of_the_network() {
 fn c_few_that_are_silent_on_a_host_that_answers_are_asked_once_more() {
     let answers = OfHost { among_first: false, alive: true, answers_nearly_all: answers_nearly_all(160, 20) };
     let lossless = policy(None, loss(1_000_000, 0));
-    assert!(history(Outcome::FILTERED, 1).is_tried_again(answers, &lossless), "what a queue dropped at one moment");
+    assert!(history(Outcome::FILTERED, 1).is_tried_again(answers, &lossless), "what was lost at one moment");
     assert!(!history(Outcome::FILTERED, 2).is_tried_again(answers, &lossless), "but once");
     assert!(!history(Outcome::CLOSED, 1).is_tried_again(answers, &lossless));
     assert!(!history(Outcome::FILTERED, 1).is_tried_again(answers, &policy(Some(1), loss(1_000_000, 0))), "fixed");

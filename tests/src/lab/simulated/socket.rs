@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::frame::Frame;
 
@@ -17,11 +17,14 @@ pub(super) const BATCH: usize = 64;
 const FRAME_BYTES: usize = 256;
 /// What the kernel keeps for us while we do something else: a second of questions.
 const BUFFER_BYTES: libc::c_int = 256 << 20;
+/// Room for the time that the kernel writes beside a frame, aligned as a `cmsghdr` has to be.
+type Control = [u64; 8];
 
 /// The socket, with room for a batch.
 pub(super) struct PacketSocket {
     socket: OwnedFd,
     buffers: Box<[[u8; FRAME_BYTES]; BATCH]>,
+    controls: Box<[Control; BATCH]>,
 }
 
 impl PacketSocket {
@@ -35,6 +38,7 @@ impl PacketSocket {
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER_BYTES)?;
         set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, BUFFER_BYTES)?;
+        set(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
         set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
         set(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)?;
         let name = CString::new(interface).map_err(io::Error::other)?;
@@ -53,21 +57,25 @@ impl PacketSocket {
             libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as u32)
         };
         check(bound as isize)?;
-        Ok(Self { socket, buffers: Box::new([[0; FRAME_BYTES]; BATCH]) })
+        let (buffers, controls) = (Box::new([[0; FRAME_BYTES]; BATCH]), Box::new([[0; 8]; BATCH]));
+        Ok(Self { socket, buffers, controls })
     }
 
-    /// Passes each frame that is there to `each`, at most [`BATCH`]; returns how many.
-    pub(super) fn receive(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<usize> {
+    /// Passes each frame that is there to `each`, at most [`BATCH`], with how long ago it arrived; returns how many.
+    pub(super) fn receive(&mut self, mut each: impl FnMut(Duration, &[u8])) -> io::Result<usize> {
         // SAFETY: all-zero is a valid value: no name, no buffers, no control.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
         // SAFETY: all-zero is a valid value of a pointer and a length.
         let mut vectors: [libc::iovec; BATCH] = unsafe { zeroed() };
-        for ((header, vector), buffer) in headers.iter_mut().zip(&mut vectors).zip(self.buffers.iter_mut()) {
+        let places = self.buffers.iter_mut().zip(self.controls.iter_mut());
+        for ((header, vector), (buffer, control)) in headers.iter_mut().zip(&mut vectors).zip(places) {
             *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: FRAME_BYTES };
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = size_of::<Control>();
         }
-        // SAFETY: as many headers as said, each with one vector, each vector with a buffer of its length; all outlive the call.
+        // SAFETY: as many headers as said, each with one vector and a buffer for control, each of its length; all outlive the call.
         let received = unsafe {
             libc::recvmmsg(
                 self.socket.as_raw_fd(),
@@ -78,8 +86,10 @@ impl PacketSocket {
             )
         };
         let Some(received) = would_block(check(received as isize))? else { return Ok(0) };
+        let now = wall_clock();
         for (header, buffer) in headers.iter().zip(self.buffers.iter()).take(received) {
-            each(&buffer[..(header.msg_len as usize).min(FRAME_BYTES)]);
+            let age = arrived_at(&header.msg_hdr).map_or(Duration::ZERO, |at| now.saturating_sub(at));
+            each(age, &buffer[..(header.msg_len as usize).min(FRAME_BYTES)]);
         }
         Ok(received)
     }
@@ -123,6 +133,22 @@ impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// When the kernel took a frame in, since the epoch (SO_TIMESTAMPNS, socket(7)).
+fn arrived_at(header: &libc::msghdr) -> Option<Duration> {
+    // SAFETY: the header was filled in by recvmmsg, and its buffers live; what is read lies within the control messages that it wrote.
+    let time = unsafe {
+        let control = libc::CMSG_FIRSTHDR(header).as_ref()?;
+        let is_time = (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS);
+        is_time.then(|| libc::CMSG_DATA(control).cast::<libc::timespec>().read_unaligned())?
+    };
+    Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the kernel's times of arrival are of this clock")]
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Waits until one of two descriptors can be read, at most `timeout`.
