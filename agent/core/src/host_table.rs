@@ -10,6 +10,7 @@
 //! - H5: what is overdue is in flight no longer, and is not counted again when it comes back. How long a try waits follows the round
 //!   trips that were measured of its host, else of its neighbours (see [`round_trip`](crate::round_trip)).
 //! - H6: of the first tries at a host that answers every [`SAMPLED`]th is in a sample; if it is silent it is repeated at once, to measure the loss.
+//!   If its answer comes late after all, it was not lost, whatever the repeat says.
 //! - H7: a host that met its limit is paced by the law; checks are not held back by that, but count.
 
 use crate::attempt::Why;
@@ -112,6 +113,8 @@ struct Host {
     known: Option<(Slot, Outcome)>,
     /// Lost checks since it last answered: they count once it answers again.
     lost: u32,
+    /// Tries that were heard late while their repeats are under way.
+    heard_late: u32,
     /// First tries that came back or did not, of which every [`SAMPLED`]th is in the sample.
     tries: u32,
     /// How many timed out since the last doubling.
@@ -139,6 +142,7 @@ impl Host {
             lawful: limits.law,
             known: None,
             lost: 0,
+            heard_late: 0,
             tries: 0,
             timed_out: 0,
             sent: 0,
@@ -237,7 +241,11 @@ impl Host {
                 self.check_timed_out(now);
                 None
             }
-            Why::Repeat(time) => (time < REPEATS_MAX).then_some(Again { target, why: Why::Repeat(time + 1) }),
+            Why::Repeat(REPEATS_MAX..) => {
+                self.heard_late = self.heard_late.saturating_sub(1);
+                None
+            }
+            Why::Repeat(time) => Some(Again { target, why: Why::Repeat(time + 1) }),
         }
     }
 
@@ -295,6 +303,8 @@ pub struct HostTable {
     /// How many were put aside, over all hosts.
     aside: u64,
     checked: Checks,
+    /// What is repeated while it is listened for still, and whether the repeat was answered.
+    repeated: BTreeMap<Target, bool>,
     forget_from: usize,
     full_until: Option<Time>,
 }
@@ -308,6 +318,7 @@ impl Default for HostTable {
             woken: Vec::new(),
             aside: 0,
             checked: Checks::default(),
+            repeated: BTreeMap::new(),
             forget_from: FORGET_FROM,
             full_until: None,
         }
@@ -371,6 +382,9 @@ impl HostTable {
         let host = self.hosts.get_mut(&target.address)?;
         host.in_flight = host.in_flight.saturating_sub(1);
         let again = host.is_silent(now, target, why, sent_at);
+        if let Some(Again { why: Why::Repeat(1), .. }) = again {
+            self.repeated.insert(target, false);
+        }
         self.wake(target.address);
         again
     }
@@ -378,6 +392,8 @@ impl HostTable {
     /// A probe came back. What is to be asked again because of it, as with [`overdue`](Self::overdue).
     pub fn settled(&mut self, now: Time, back: Back) -> Option<Again> {
         let address = back.target.address;
+        // First: the host may be forgotten by now.
+        let repeated = if back.why.is_try() { self.repeated.remove(&back.target) } else { None };
         let host = self.hosts.get_mut(&address)?;
         host.in_flight -= u32::from(!back.overdue && host.in_flight > 0);
         let mut again = None;
@@ -386,12 +402,19 @@ impl HostTable {
             self.checked.lost += std::mem::take(&mut host.lost);
             match back.why {
                 Why::Check => self.checked.answered += 1,
-                // It answers now: the try before was lost.
-                Why::Repeat(_) => self.checked.lost += 1,
+                // It answers now: the try before was lost, unless that is listened for still.
+                Why::Repeat(_) => match self.repeated.get_mut(&back.target) {
+                    Some(answered) => *answered = true,
+                    None if host.heard_late > 0 => host.heard_late -= 1,
+                    None => self.checked.lost += 1,
+                },
                 Why::Try { again: false } if !back.overdue => {
                     self.checked.answered += u32::from(host.is_sampled() && host.law.is_some());
                 }
-                Why::Try { .. } => {}
+                Why::Try { .. } => {
+                    self.checked.answered += u32::from(repeated.is_some());
+                    host.heard_late += u32::from(repeated == Some(false));
+                }
             }
             if let Some(rtt) = back.rtt {
                 host.round_trip = Some(host.round_trip.map_or_else(|| RoundTrip::first(rtt), |known| known.then(rtt)));
@@ -400,6 +423,7 @@ impl HostTable {
         } else if back.outcome.is_silence() {
             host.told_nothing = host.told_nothing.saturating_add(1);
             host.lost += u32::from(back.why == Why::Check);
+            self.checked.lost += u32::from(repeated == Some(true));
             if !back.overdue {
                 again = host.is_silent(now, back.target, back.why, back.sent_at);
             }

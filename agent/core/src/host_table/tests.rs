@@ -204,9 +204,28 @@ fn h6_every_64th_try_is_in_the_sample_and_a_silent_one_is_repeated_until_it_answ
     let again = table.overdue(at(0), target(1), Why::Repeat(1), at(0));
     assert_eq!(again, Some(Again { target: target(1), why: Why::Repeat(2) }), "it may be lost like the try");
     assert_eq!(answers(&mut table, Why::Repeat(2)), None);
+    assert_eq!(table.take_checked(), Checks::default(), "the try is listened for still");
+    table.settled(at(0), back(1, Outcome::FILTERED, None, true));
     assert_eq!(table.take_checked(), Checks { lost: 1, ..Checks::default() }, "the try was lost");
     assert_eq!(table.overdue(at(0), target(1), Why::Repeat(3), at(0)), None, "nobody is there: it says nothing");
     assert_eq!(table.take_checked(), Checks::default());
+}
+
+#[test]
+fn h6_an_answer_that_comes_late_was_not_lost_whether_the_repeat_is_answered_before_or_after() {
+    let late = back(1, Outcome::CLOSED, None, true);
+    let repeat = Back { why: Why::Repeat(1), ..back(1, Outcome::CLOSED, None, false) };
+    for (first, second) in [(late, repeat), (repeat, late)] {
+        let mut table = HostTable::default();
+        assert_eq!(take_all(&mut table, LAWFUL), 1_024);
+        settle(&mut table, 1, Outcome::CLOSED);
+        let overdue = (1..SAMPLED).filter_map(|_| table.overdue(at(0), target(1), TRY, at(0)));
+        assert!(overdue.into_iter().any(|again| again.why == Why::Repeat(1)), "one of 64");
+        table.settled(at(0), first);
+        table.settled(at(0), second);
+        let checked = table.take_checked();
+        assert_eq!((checked.answered, checked.lost), (1, 0), "{first:?}, then {second:?}");
+    }
 }
 
 #[test]
