@@ -4,8 +4,8 @@
 //! (a) it was never tried, and its last cause can pass: a cause of this machine only while the last pass settled anything, one that says
 //!     nothing of the target always;
 //! (b) it was tried k times and was silent, its host gave a sign of life or it is among the first [`ALWAYS_AGAIN`] of its host in
-//!     index order, and either fewer than the fixed number of tries were made or the measured loss p gives p^k > [`RISK`] with k <
-//!     [`TRIES_MAX`];
+//!     index order, and either fewer than the fixed number of tries were made or the measured losses of these tries give p1 p2 … pk >
+//!     [`RISK`] with k < [`TRIES_MAX`];
 //! (c) it was tried once and was silent, on a host of which nearly all that was asked answers: what was lost or late at one moment is no
 //!     share of all tries, and asking so few again costs nothing.
 //!
@@ -25,6 +25,8 @@ pub const RISK: f64 = 0.0002;
 /// And no more often than this.
 pub const TRIES_MAX: u8 = 8;
 
+/// So many answers to a try weigh as much as what is known of the try before.
+const LIKE_BEFORE: f64 = 4.0;
 /// Nineteen of twenty draws of a normal distribution lie within as many standard deviations.
 const NORMAL_95: f64 = 1.959_964;
 
@@ -163,8 +165,46 @@ impl Policy {
     fn wants_try_after(&self, tries: u8) -> bool {
         match self.tries {
             Some(fixed) => tries < fixed,
-            None => tries < TRIES_MAX && self.loss.assumed(tries).powi(i32::from(tries)) > RISK,
+            None => tries < TRIES_MAX && self.loss.risk(tries) > RISK,
         }
+    }
+}
+
+/// What the tries at the targets of a cohort found, try by try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    answers: [u64; TRIES_MAX as usize],
+    /// Of these, open ports and live hosts.
+    found: [u64; TRIES_MAX as usize],
+    /// The most that any target had.
+    made: u8,
+}
+
+impl Tries {
+    /// Counts what a pass found of a target of which `before` was known.
+    pub fn count(&mut self, before: History, outcome: Outcome) {
+        let place = usize::from(before.tries);
+        if let (Some(answers), Some(found)) = (self.answers.get_mut(place), self.found.get_mut(place)) {
+            *answers += u64::from(outcome.is_sign_of_life());
+            *found += u64::from(outcome.is_finding());
+            self.made = self.made.max(before.tries + u8::from(outcome.is_probed()));
+        }
+    }
+
+    /// What the tries up to the `until`th, which are through, say of the loss that those up to the `since`th did not.
+    #[must_use]
+    pub fn loss(&self, since: u8, until: u8) -> Loss {
+        let mut loss = Loss::default();
+        if since < 2 && until >= 2 {
+            ([loss.first, loss.second], [loss.found_first, loss.found_second]) =
+                ([self.answers[0], self.answers[1]], [self.found[0], self.found[1]]);
+        }
+        // Of a try after which there was none nothing can be said.
+        for next in since.max(2)..until.min(self.made) {
+            let next = usize::from(next);
+            loss.later[next - 2] = (self.answers[next - 1], self.answers[next]);
+        }
+        loss
     }
 }
 
@@ -177,25 +217,20 @@ pub struct Loss {
     /// Of these, open ports and live hosts.
     found_first: u64,
     found_second: u64,
+    /// From the second try on: how often it was answered, and how often the next was, where there was a next.
+    later: [(u64, u64); TRIES_MAX as usize - 2],
 }
 
 impl Loss {
-    /// Counts what a pass found of a target of which `before` was known.
-    pub fn count(&mut self, before: History, outcome: Outcome) {
-        let (answers, found) = (u64::from(outcome.is_sign_of_life()), u64::from(outcome.is_finding()));
-        match before.tries {
-            0 => (self.first, self.found_first) = (self.first + answers, self.found_first + found),
-            1 => (self.second, self.found_second) = (self.second + answers, self.found_second + found),
-            _ => {}
-        }
-    }
-
     /// Adds what was measured elsewhere.
     pub fn add(&mut self, other: Self) {
         self.first += other.first;
         self.second += other.second;
         self.found_first += other.found_first;
         self.found_second += other.found_second;
+        for (ours, theirs) in self.later.iter_mut().zip(other.later) {
+            *ours = (ours.0 + theirs.0, ours.1 + theirs.1);
+        }
     }
 
     /// With what was measured by asking again what answers: each is a target that answers, and one that was lost would have done so at
@@ -243,13 +278,26 @@ impl Loss {
         interval(self.of_network())
     }
 
-    /// The loss to reckon with after `tries`: the estimate, pulled up by half a count (Jeffreys' prior), so that a few answers without
-    /// loss do not pass for none. While nothing answered at all, nothing is known, and only the second try can tell.
-    fn assumed(&self, tries: u8) -> f64 {
+    /// The chance that a target which answers was tried so often, and each time lost: p1 p2 … Each is the share that the next try found of
+    /// what this one did (see [`estimate`](Self::estimate)), for loss is not the same at each try: a narrow link drops most of a first
+    /// pass and little of a third, hosts with a limit lose much whenever others lose nothing.
+    ///
+    /// p1 is pulled up by half a count (Jeffreys' prior), so that a few answers without loss do not pass for none; each later one is taken
+    /// for what the one before was, as a prior of [`LIKE_BEFORE`] counts, so that few say little, and none nothing. While nothing answered
+    /// at all, nothing is known, and only the second try can tell.
+    fn risk(&self, tries: u8) -> f64 {
         if self.first + self.second == 0 {
             return if tries < 2 { 1.0 } else { 0.0 };
         }
-        ((self.second as f64 + 0.5) / (self.first as f64 + 1.0)).min(1.0)
+        let mut lost = ((self.second as f64 + 0.5) / (self.first as f64 + 1.0)).min(1.0);
+        let mut risk = lost;
+        for (this, next) in
+            self.later.iter().copied().chain(std::iter::repeat((0, 0))).take(usize::from(tries.max(1)) - 1)
+        {
+            lost = ((next as f64 + LIKE_BEFORE * lost) / (this as f64 + LIKE_BEFORE)).min(1.0);
+            risk *= lost;
+        }
+        risk
     }
 }
 

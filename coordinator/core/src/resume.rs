@@ -1,7 +1,7 @@
 //! A scan that goes on: what is stored of it, read and folded once.
 
 use crate::control::ControlState;
-use crate::passes::{History, Loss, walk};
+use crate::passes::{History, Loss, Tries, walk};
 use crate::progress::Progress;
 use crate::stages::Ports;
 use crate::store::{CohortRecord, LeaseRecord, ScanRecord, Store, StoreError};
@@ -86,15 +86,15 @@ impl Resumed {
             }
             _ => true,
         };
-        let (mut steps, mut gap, mut last_pass) = (Vec::new(), false, 1);
+        let (mut steps, mut gap, mut last_pass, mut tries) = (Vec::new(), false, 1, Tries::default());
         for lo in (0..len).step_by(SHARD_TARGETS_MAX as usize) {
             let indices = lo..len.min(lo + SHARD_TARGETS_MAX);
             let mut known = vec![History::PENDING; indices.len()];
             walk(store, self.record.id, number, indices.clone(), |index, before, after| {
                 known[(index - lo) as usize] = after;
                 self.progress.count_in(&cohort, index, before, after);
-                if open.is_none() {
-                    self.loss.count(before, after.outcome);
+                if after.tries > before.tries {
+                    tries.count(before, after.outcome);
                 }
                 if open.is_some() && (staged || matters(before, after)) {
                     steps.push((index, before, after));
@@ -103,6 +103,9 @@ impl Resumed {
             if open.is_none() {
                 gap |= indices.zip(known).any(|(index, history)| is_gap(history.outcome) && asked(index));
             }
+        }
+        if open.is_none() {
+            self.loss.add(tries.loss(0, u8::MAX));
         }
         match open {
             Some(record) => self.open.push((record, steps)),

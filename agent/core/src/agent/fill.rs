@@ -36,6 +36,7 @@ impl Agent {
         while let Some(probe) = self.next_check(now) {
             batches.entry(probe.target.slot.kind()).or_default().push(probe);
         }
+        let checks: Vec<_> = batches.iter().map(|(&kind, probes)| (kind, probes.len())).collect();
         loop {
             self.wake_hosts(now);
             let mut round = self.turns.round(|epoch| self.wide(epoch));
@@ -62,6 +63,9 @@ impl Agent {
         }
         self.fill_at = self.fill_at.into_iter().chain(self.hosts.next_at()).min();
         debug_assert!(self.fill_at.is_none_or(|at| at > now), "a wake-up in the past");
+        for (kind, checks) in checks {
+            batches.entry(kind).and_modify(|probes| scatter(probes, checks, self.checks_made));
+        }
         for (kind, probes) in batches {
             for probes in probes.chunks(BATCH_PROBES_MAX) {
                 self.outputs.push_back(Output::Probe(Batch { kind, right_ends_at, probes: probes.to_vec() }));
@@ -190,6 +194,18 @@ impl Agent {
     }
 }
 
+/// Puts the checks, which are the first, anywhere among the tries. A queue on the way has room for the first of a burst: checks that always
+/// went ahead were answered while two thirds of the tries were dropped. The places are multiples of the golden ratio (Knuth, The Art of
+/// Computer Programming 3, 6.4): spread evenly however many there are, and without chance.
+fn scatter(probes: &mut [Probe], checks: usize, number: u32) {
+    const RATIO: u32 = 0x9e37_79b9;
+    let len = probes.len();
+    for place in 0..checks {
+        let part = number.wrapping_add(place as u32).wrapping_mul(RATIO);
+        probes.swap(place, ((u64::from(part) * len as u64) >> 32) as usize);
+    }
+}
+
 fn wait(hosts: &HostTable, target: Target, options: &ProbeOptions) -> Wait {
     match options.adaptive {
         true => hosts.wait(target.address, longest(options)),
@@ -208,4 +224,35 @@ fn gentler(one: Option<Rate>, other: Option<Rate>) -> Option<Rate> {
 
 fn cost(target: Target, ping_method: PingMethod, options: ProbeOptions) -> u32 {
     packets::per_probe(target.slot.kind(), ping_method, longest(&options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::id::ScanId;
+    use protocol::probe::Slot;
+
+    #[test]
+    fn checks_go_anywhere_in_a_burst_each_place_as_often_as_the_others() {
+        let epoch = Epoch::new(1);
+        let probe = |index| Probe {
+            id: if index == 0 { ProbeId::check(epoch, 0) } else { ProbeId { epoch, index } },
+            scan: ScanId::from_bytes([1; 16]),
+            target: Target { address: std::net::Ipv4Addr::LOCALHOST.into(), slot: Slot::Ping },
+            wait: Wait::fixed(Duration::ZERO),
+        };
+        let mut in_tenth = [0; 10];
+        for number in 0..1_000 {
+            let mut burst: Vec<_> = (0..100).map(probe).collect();
+            scatter(&mut burst, 1, number);
+            let place = burst.iter().position(|probe| probe.id.is_check()).unwrap();
+            in_tenth[place / 10] += 1;
+            let mut indices: Vec<_> =
+                burst.iter().filter(|probe| !probe.id.is_check()).map(|probe| probe.id.index).collect();
+            indices.sort_unstable();
+            assert!(indices.into_iter().eq(1..100), "nothing is lost or doubled");
+        }
+        assert!(in_tenth.iter().all(|count| (95..=105).contains(count)), "{in_tenth:?}");
+        scatter(&mut [], 0, 1);
+    }
 }

@@ -7,7 +7,7 @@
 use super::reach::Reach;
 use crate::cutting::{Left, OpenCohort};
 use crate::host::OPEN_PORTS_MAX;
-use crate::passes::{ALWAYS_AGAIN, History, Loss, OfHost, Policy, answers_nearly_all};
+use crate::passes::{ALWAYS_AGAIN, History, Loss, OfHost, Policy, Tries, answers_nearly_all};
 use crate::store::Shard;
 use protocol::covers;
 use protocol::id::{AgentName, InstanceId};
@@ -111,10 +111,11 @@ pub(super) struct Open {
     kept: Vec<u16>,
     /// How many of its targets a later pass might cover.
     unsettled: u64,
-    /// What was measured of the loss here, until the scan took it: once its second pass is through, or it has none.
-    loss: Option<Loss>,
-    /// The same of ports in stages, a pass later: their first tries must not be counted without their second.
-    port_loss: Option<Loss>,
+    /// What tries found here, and through how many passes the scan was told of the loss that they show.
+    tries: Tries,
+    told: u8,
+    /// The same of ports in stages, whose tries are a pass later each.
+    port_tries: Tries,
     /// Whether this pass settled anything, and whether the last did.
     settles: bool,
     settled: bool,
@@ -135,8 +136,9 @@ impl Open {
             alive,
             kept,
             unsettled: 0,
-            loss: Some(Loss::default()),
-            port_loss: Some(Loss::default()),
+            tries: Tries::default(),
+            told: 0,
+            port_tries: Tries::default(),
             settles: false,
             settled: true,
         }
@@ -155,7 +157,7 @@ impl Open {
     pub(super) fn reopened(cohort: Arc<Cohort>, pass: u8) -> Self {
         // How many targets are unsettled was not counted: a pass that covers none ends it.
         let unsettled = u64::from(u32::MAX);
-        Self { pass, phase: Phase::Through, unsettled, loss: None, port_loss: None, ..Self::new(cohort) }
+        Self { pass, phase: Phase::Through, unsettled, told: u8::MAX, ..Self::new(cohort) }
     }
 
     fn is_staged(&self) -> bool {
@@ -269,10 +271,8 @@ impl Open {
         };
         self.unsettled = (self.unsettled + u64::from(unsettled(after))).saturating_sub(u64::from(unsettled(before)));
         self.settles |= now.is_probed();
-        let loss = if self.is_staged_port(index) { &mut self.port_loss } else { &mut self.loss };
-        if let Some(loss) = loss {
-            loss.count(before, now);
-        }
+        let tries = if self.is_staged_port(index) { &mut self.port_tries } else { &mut self.tries };
+        tries.count(before, now);
         let first = now.is_sign_of_life() && self.lives(index);
         if first && self.is_staged() {
             self.unsettled += u64::from(self.cohort.slots().len() - 1);
@@ -286,17 +286,21 @@ impl Open {
         host.is_some_and(|alive| !std::mem::replace(alive, true))
     }
 
-    /// What was measured of the loss here, once, as soon as it says something: the second pass is through, or there is none.
+    /// What was measured of the loss here since this was last asked: by each pass that is through, from the second on; or that there is
+    /// none.
     pub(super) fn take_loss(&mut self) -> Option<Loss> {
         let through = match self.phase {
             Phase::Closing => u8::MAX,
             Phase::Through | Phase::Beginning => self.pass,
             Phase::First { .. } | Phase::Later { .. } => self.pass - 1,
         };
-        let loss = if through >= 2 { self.loss.take() } else { None };
-        let port_loss = if through >= 3 { self.port_loss.take() } else { None };
-        let mut measured = loss.or(port_loss)?;
-        measured.add(port_loss.filter(|_| loss.is_some()).unwrap_or_default());
+        let since = self.told;
+        if through <= since {
+            return None;
+        }
+        self.told = through;
+        let mut measured = self.tries.loss(since, through);
+        measured.add(self.port_tries.loss(since.saturating_sub(1), through.saturating_sub(1)));
         Some(measured)
     }
 

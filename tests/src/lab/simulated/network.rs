@@ -1,8 +1,8 @@
 //! The network itself, without socket and clock: frames go in, frames with the time to send them come out.
 //!
-//! A question is answered if all hold: 1. a host is there; 2. it is between its begin and its end; 3. the question was not lost on its
-//! way; 4. the host's rates have room (what is beyond them is dropped, as a real limit does); 5. the answer was not lost on its way
-//! back. Loss is drawn for each try at a target: of how many tries at which target nothing comes back is settled by the seed, however
+//! A question is answered if all hold: 1. the link's queue had room for it; 2. a host is there; 3. it is between its begin and its end;
+//! 4. the question was not lost on its way; 5. the host's rates have room (what is beyond them is dropped, as a real limit does); 6. the
+//! answer was not lost on its way back. Loss is drawn for each try at a target: of how many tries at which target nothing comes back is settled by the seed, however
 //! fast they come.
 
 use std::net::IpAddr;
@@ -34,6 +34,8 @@ pub struct Network {
     /// Tries so far, by place of the host and port.
     tries: ByNumber<u64, u8>,
     limits: ByNumber<u32, Limits>,
+    /// When the link has passed on all that waits before it.
+    link_free_at: Duration,
     account: Account,
 }
 
@@ -86,6 +88,7 @@ impl Network {
             queue: Queue::default(),
             tries: ByNumber::default(),
             limits: ByNumber::default(),
+            link_free_at: Duration::ZERO,
             account: Account::default(),
         }
     }
@@ -138,6 +141,7 @@ impl Network {
             Asks::Echo { .. } => self.account.count_ping(offset, since_first),
         }
         let world = Arc::clone(&self.world);
+        let Some(now) = self.through_link(now) else { return };
         let Some(host) = world.host_at(offset) else { return };
         let kind = host.kind;
         let begun = since_first.as_secs_f64() >= kind.from_s;
@@ -168,6 +172,17 @@ impl Network {
         }
         let delay = host.round_trip + Duration::from_secs_f64(kind.jitter_ms * draw(For::Jitter) / 1000.0);
         self.respond(now + delay, question, &host, answer);
+    }
+
+    /// When a packet that arrives at the link now is behind it; `None` if its queue has no room.
+    fn through_link(&mut self, now: Duration) -> Option<Duration> {
+        let Some(link) = self.world.link else { return Some(now) };
+        let waits = self.link_free_at.saturating_sub(now);
+        if waits.as_secs_f64() * link.packets_per_s >= f64::from(link.queue) {
+            return None;
+        }
+        self.link_free_at = now + waits + Duration::from_secs_f64(1.0 / link.packets_per_s);
+        Some(self.link_free_at)
     }
 
     fn attempt(&mut self, offset: u32, port: u32) -> u8 {

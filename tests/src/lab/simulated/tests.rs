@@ -172,6 +172,20 @@ fn rates_of_a_host_drop_what_is_beyond() {
 }
 
 #[test]
+fn a_link_passes_on_so_many_a_second_and_drops_what_its_queue_cannot_hold() {
+    let world = "seed = 1\nprefix = \"198.51.100.0/24\"\nlink = { packets_per_s = 100, queue = 3 }\n[[hosts]]\nshare = 1.0\nrtt_ms = [0, 0]\n";
+    let mut network = Network::new(Arc::new(World::parse(world).unwrap()));
+    for to in 1..=5 {
+        network.receive(Duration::ZERO, &syn(to, 80));
+    }
+    let times: Vec<_> = answers(&mut network, 1_000).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(times, [10, 20, 30], "the fourth and the fifth find no room");
+    network.receive(Duration::from_millis(15), &syn(4, 80));
+    let times: Vec<_> = answers(&mut network, 1_000).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(times, [40], "by then there is some, behind those that wait");
+}
+
+#[test]
 fn a_host_begins_and_stops_counted_from_the_first_probe() {
     let mut network = network("[[hosts]]\nshare = 1.0\nfrom_s = 1.0\nuntil_s = 2.0");
     for (at, to) in [(5_000, 1), (5_999, 2), (6_000, 3), (6_999, 4), (7_000, 5)] {

@@ -20,9 +20,21 @@ pub struct World {
     pub seed: u64,
     /// The addresses, at most 2^24, of documentation (RFC 5737, RFC 3849) or of benchmarks (198.18.0.0/15, RFC 2544).
     pub prefix: IpNet,
+    /// What every probe goes through; nothing if not said.
+    pub link: Option<Link>,
     /// The kinds of hosts.
     #[serde(default)]
     pub hosts: Vec<HostKind>,
+}
+
+/// A narrow link before all of the network, with a queue that drops what finds no room (drop-tail).
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Packets a second that it passes on.
+    pub packets_per_s: f64,
+    /// Packets that wait for their turn at most.
+    pub queue: u32,
 }
 
 /// A kind of host.
@@ -143,6 +155,11 @@ impl World {
         ensure!(is_ours(prefix) || empty_eight, "{prefix} is set aside neither for documentation nor for benchmarks");
         let host_bits = prefix.max_prefix_len() - prefix.prefix_len();
         ensure!(host_bits <= HOST_BITS_MAX, "{prefix} has more than 2^{HOST_BITS_MAX} addresses");
+        if let Some(link) = self.link {
+            let longest_ms = 1_000.0 * f64::from(link.queue) / link.packets_per_s;
+            ensure!(link.packets_per_s >= 1.0 && link.queue > 0, "a link of {link:?} passes nothing on");
+            ensure!(longest_ms <= DELAY_MS_MAX, "nothing waits {longest_ms} ms before a link");
+        }
         for (place, kind) in self.hosts.iter().enumerate() {
             kind.check().with_context(|| format!("kind of host {place}"))?;
         }
