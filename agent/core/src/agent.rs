@@ -12,6 +12,7 @@
 //! - A10: a control state is acknowledged once it holds here and at everyone who sends.
 //! - A9: hello is said only while nothing is in flight of a lease that it does not name.
 
+mod awake;
 mod control;
 mod fill;
 mod grants;
@@ -27,13 +28,14 @@ use crate::right::Right;
 use crate::round_trip::WAIT_FIRST;
 use crate::speed::Speed;
 use crate::unacknowledged::Unacknowledged;
+use awake::Awake;
 use protocol::id::{AgentName, Epoch, InstanceId, ScanId};
 use protocol::message::{
     AgentMessage, Checks, Claim, CoordinatorMessage, HeldShare, Hello, PingMethod, ProbeOptions, RefusedGrant, Run,
     UsedShare, Welcome,
 };
 use protocol::plan::SHARD_TARGETS_MAX;
-use protocol::probe::{Cause, Outcome, ProbeKind, Target};
+use protocol::probe::{Cause, Outcome, ProbeKind, Slot, Target};
 use protocol::range_set::AddressSet;
 use protocol::rate::Rate;
 use protocol::time::Time;
@@ -125,6 +127,7 @@ struct Scan {
     waits_for: Option<(u64, u64)>,
     /// When it was stopped.
     stopped_at: Option<Time>,
+    awake: Awake,
 }
 
 /// A probe that was handed out.
@@ -399,10 +402,13 @@ impl Agent {
             let (target, why, sent_at) = (out.target, out.why, out.sent_at);
             counted += u64::from(why.is_try());
             if why == Why::Check {
-                self.overall.checked(now, target.address, sent_at, false);
+                self.overall.checked(now, target, sent_at, false);
             }
             let again = self.hosts.overdue(now, target, why, sent_at);
             self.ask_again(id.epoch, again);
+            if why.is_try() {
+                self.pinged(now, id.epoch, target, None);
+            }
         }
         self.speed.through(now, counted);
     }
@@ -412,6 +418,18 @@ impl Agent {
         if let Some(again) = again.filter(|_| self.checks.len() < CHECKS_MAX) {
             self.checks.push_back((epoch, again));
         }
+    }
+
+    /// A ping was answered in time, one that was sent then, or was not.
+    fn pinged(&mut self, now: Time, epoch: Epoch, target: Target, answered: Option<Time>) {
+        let Some(grant) = self.leases.get(&epoch).map(Lease::grant) else { return };
+        let lawful = target.slot == Slot::Ping && grant.options.law;
+        let Some(scan) = self.scans.get_mut(&grant.scan).filter(|_| lawful) else { return };
+        if let Some(sent_at) = answered {
+            return scan.awake.answered(target.address, sent_at);
+        }
+        let again = scan.awake.silent(now);
+        self.ask_again(epoch, again.map(|address| Again { target: Target { address, ..target }, why: Why::Check }));
     }
 
     /// How much may be in flight of what a scan and this machine allow.
@@ -427,7 +445,7 @@ impl Agent {
         match back.why {
             // What was overdue before counted as lost then.
             Why::Check if !back.overdue && (silent || back.outcome.is_sign_of_life()) => {
-                self.overall.checked(now, back.target.address, back.sent_at, !silent);
+                self.overall.checked(now, back.target, back.sent_at, !silent);
             }
             Why::Try { .. } if back.outcome == Outcome::not_probed(Cause::LocalLimit) => self.overall.pressed(now),
             Why::Try { .. } if !back.overdue && back.outcome.is_sign_of_life() => {
@@ -449,6 +467,9 @@ impl Agent {
             self.ask_again(one.id.epoch, again);
             if !why.is_try() {
                 continue;
+            }
+            if !overdue && (one.outcome.is_silence() || one.outcome.is_sign_of_life()) {
+                self.pinged(now, one.id.epoch, target, one.outcome.is_sign_of_life().then_some(sent_at));
             }
             let Some(lease) = self.leases.get_mut(&one.id.epoch) else { continue };
             // Refused before the send because the batch was old; the right may have been renewed since.
@@ -509,6 +530,7 @@ impl Agent {
         }
         if !dropped.is_empty() {
             self.hosts.forget_known();
+            self.scans.values_mut().for_each(|scan| scan.awake = Awake::default());
         }
     }
 

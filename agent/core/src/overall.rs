@@ -14,6 +14,7 @@
 //!   known before they go.
 
 use crate::window::LOSS_MAX;
+use protocol::probe::{Slot, Target};
 use protocol::time::Time;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -31,8 +32,11 @@ const PRESSURE_PAUSE: Duration = Duration::from_secs(1);
 const CHECKS_MIN: u32 = 16;
 /// At so many hosts checks must be lost.
 const HOSTS_MIN: usize = 4;
-/// What is lost after a cut must be less than this share of what was before, or the cut did nothing.
-const BETTER: f32 = 0.75;
+/// What is lost after a cut must be at most this share of what was before, or the cut did nothing.
+const LESS_LOST: f32 = 0.75;
+/// Of pings, which nothing else slows down, it did something as well if so many times as many are answered: a half of ten times what a link
+/// bears loses nearly as much as the whole, but twice as much of it comes through.
+const MORE_ANSWERED: f32 = 1.5;
 /// What is measured counts for so long.
 const SPAN: Duration = Duration::from_secs(3);
 
@@ -42,6 +46,8 @@ pub struct Overall {
     share: f32,
     tolerated: f32,
     checks: u32,
+    /// Of these, pings.
+    pings: u32,
     lost: u32,
     lost_at: BTreeSet<IpAddr>,
     /// Since when checks are counted. What was sent before is not.
@@ -59,6 +65,7 @@ impl Default for Overall {
             share: 1.0,
             tolerated: LOSS_MAX,
             checks: 0,
+            pings: 0,
             lost: 0,
             lost_at: BTreeSet::new(),
             since: Time::ZERO,
@@ -103,16 +110,17 @@ impl Overall {
         }
     }
 
-    /// What was asked again of a host, when it was sent, and whether it was answered in time (O3, O4).
-    pub fn checked(&mut self, now: Time, address: IpAddr, sent_at: Time, answered: bool) {
+    /// What was asked again, when it was sent, and whether it was answered in time (O3, O4).
+    pub fn checked(&mut self, now: Time, target: Target, sent_at: Time, answered: bool) {
         if sent_at < self.since {
             return;
         }
         self.checks += 1;
+        self.pings += u32::from(target.slot == Slot::Ping);
         if !answered {
             self.lost += 1;
             if self.lost_at.len() < HOSTS_MIN {
-                self.lost_at.insert(address);
+                self.lost_at.insert(target.address);
             }
         }
         if self.checks >= CHECKS_MIN {
@@ -125,7 +133,8 @@ impl Overall {
     fn judge(&mut self, now: Time) {
         let lost = self.lost as f32 / self.checks as f32;
         if let Some((share, before)) = self.before.take() {
-            if lost > before * BETTER {
+            let more = self.pings == self.checks && 1.0 - lost >= (1.0 - before) * MORE_ANSWERED;
+            if lost > before * LESS_LOST && !more {
                 self.share = share;
                 self.tolerated = (lost.max(before) + LOSS_MAX).min(1.0);
             }
@@ -137,7 +146,7 @@ impl Overall {
     }
 
     fn count_anew(&mut self, now: Time) {
-        (self.checks, self.lost, self.since) = (0, 0, now);
+        (self.checks, self.pings, self.lost, self.since) = (0, 0, 0, now);
         self.lost_at.clear();
     }
 }
@@ -152,11 +161,18 @@ mod tests {
         Time::from_nanos(millis * 1_000_000)
     }
 
+    fn target(number: u32, slot: Slot) -> Target {
+        Target { address: IpAddr::V4((0xc000_0200 + number).into()), slot }
+    }
+
     /// Sixteen checks at as many hosts, of which so many are lost.
     fn checks(overall: &mut Overall, now: u64, lost: u32, hosts: u32) {
+        checks_by(overall, now, lost, hosts, Slot::Tcp(80));
+    }
+
+    fn checks_by(overall: &mut Overall, now: u64, lost: u32, hosts: u32, slot: Slot) {
         for number in 0..CHECKS_MIN {
-            let address = IpAddr::V4((0xc000_0200 + number % hosts).into());
-            overall.checked(at(now), address, at(now), number >= lost);
+            overall.checked(at(now), target(number % hosts, slot), at(now), number >= lost);
         }
     }
 
@@ -212,6 +228,17 @@ mod tests {
     }
 
     #[test]
+    fn o4_pings_that_come_through_twice_as_often_say_that_a_cut_helped() {
+        for (slot, then) in [(Slot::Ping, MOST / 4), (Slot::Tcp(80), MOST)] {
+            let mut overall = Overall::default();
+            checks_by(&mut overall, 0, 15, 16, slot);
+            checks_by(&mut overall, 100, 13, 16, slot);
+            checks_by(&mut overall, 200, 10, 16, slot);
+            assert_eq!(overall.of(MOST), then, "{slot:?}");
+        }
+    }
+
+    #[test]
     fn o4_loss_that_stays_is_tolerated_and_more_is_not() {
         let mut overall = Overall::default();
         checks(&mut overall, 0, 6, 16);
@@ -229,7 +256,7 @@ mod tests {
         let mut overall = Overall::default();
         checks(&mut overall, 50, 6, 16);
         for number in 0..100_u32 {
-            overall.checked(at(60), IpAddr::V4(number.into()), at(49), false);
+            overall.checked(at(60), target(number, Slot::Ping), at(49), false);
         }
         assert_eq!(overall.of(MOST), MOST / 2, "not judged yet");
     }

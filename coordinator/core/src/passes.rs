@@ -25,8 +25,8 @@ pub const RISK: f64 = 0.0002;
 /// And no more often than this.
 pub const TRIES_MAX: u8 = 8;
 
-/// So many answers to a try weigh as much as what is known of the try before.
-const LIKE_BEFORE: f64 = 4.0;
+/// What is known of a try counts, for the next, as much as if so many had been seen to be lost.
+const LIKE_BEFORE: f64 = 2.0;
 /// Nineteen of twenty draws of a normal distribution lie within as many standard deviations.
 const NORMAL_95: f64 = 1.959_964;
 
@@ -283,7 +283,7 @@ impl Loss {
     /// pass and little of a third, hosts with a limit lose much whenever others lose nothing.
     ///
     /// p1 is pulled up by half a count (Jeffreys' prior), so that a few answers without loss do not pass for none; each later one is taken
-    /// for what the one before was, as a prior of [`LIKE_BEFORE`] counts, so that few say little, and none nothing. While nothing answered
+    /// for what the one before was, as a prior of [`LIKE_BEFORE`] lost ones, so that few say little, and none nothing. While nothing answered
     /// at all, nothing is known, and only the second try can tell.
     fn risk(&self, tries: u8) -> f64 {
         if self.first + self.second == 0 {
@@ -294,7 +294,7 @@ impl Loss {
         for (this, next) in
             self.later.iter().copied().chain(std::iter::repeat((0, 0))).take(usize::from(tries.max(1)) - 1)
         {
-            lost = ((next as f64 + LIKE_BEFORE * lost) / (this as f64 + LIKE_BEFORE)).min(1.0);
+            lost = ((next as f64 + LIKE_BEFORE) / (this as f64 + LIKE_BEFORE / lost)).min(1.0);
             risk *= lost;
         }
         risk

@@ -1,5 +1,6 @@
 //! What holds for scans: put in force here and at everyone who sends, then acknowledged.
 
+use super::awake::Awake;
 use super::{Agent, Output, Scan, Session};
 use crate::lease::Lease;
 use crate::orders::{Orders, ScanOrders};
@@ -25,6 +26,7 @@ impl Agent {
             pacer: None,
             waits_for: None,
             stopped_at: None,
+            awake: Awake::default(),
         });
         (scan.orders, scan.per_host_rate) = (orders, per_host_rate);
         match (share, &mut scan.pacer) {

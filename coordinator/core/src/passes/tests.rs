@@ -143,6 +143,8 @@ fn each_try_has_a_loss_of_its_own() {
         "0.7 * 0.2 * 0.05 * 0.02 = 0.00014 after four, of which the fourth is not known yet"
     );
     assert_eq!(needed(&[0.7; 8]), None, "it does not get less");
+    let few = Tries { answers: [1_000, 20, 0, 0, 0, 0, 0, 0], made: 3, ..Tries::default() }.loss(0, 3);
+    assert!(few.risk(2) > RISK, "none of twenty is no sign that nothing is lost: {}", few.risk(2));
     assert!(loss(100, 3).risk(3) < 0.000_1, "what is not known is as before");
 }
 
